@@ -1,0 +1,19 @@
+"""The `evalkit` command: one module a command, imported when it runs."""
+
+from __future__ import annotations
+
+import sys
+
+from evalkit.cli.app import app
+from evalkit.errors import EvalkitError
+
+
+def main() -> None:
+    """The console script: an `EvalkitError` becomes one line on stderr and exit code 2, without a traceback."""
+    try:
+        app()
+    except EvalkitError as error:
+        from evalkit.cli.console import print_error
+
+        print_error(error)
+        sys.exit(2)

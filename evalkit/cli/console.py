@@ -1,0 +1,35 @@
+"""The two consoles and the one way an error reaches the user."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evalkit.errors import EvalkitError
+
+
+@functools.cache
+def stdout() -> Console:
+    """Results go here."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+@functools.cache
+def stderr() -> Console:
+    """Progress, notes and errors go here."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_error(error: EvalkitError) -> None:
+    """One line: what is wrong and what to do."""
+    from rich.text import Text
+
+    line = " ".join(str(error).split())
+    stderr().print(Text.assemble(("error: ", "bold red"), line))

@@ -1,0 +1,1 @@
+"""Official file formats to samples; download and verification."""

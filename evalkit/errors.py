@@ -1,0 +1,59 @@
+"""Every error a user can cause or must act on, one class a kind.
+
+The command line turns an `EvalkitError` into one line without a traceback; anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class EvalkitError(Exception):
+    """What went wrong, and what to do about it.
+
+    Args:
+        problem: What is wrong; names the plugin, the file or the sample.
+        remedy: What the reader can do, as an imperative sentence or a command. Empty where nothing can be said.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem} {self.remedy}".rstrip()
+
+
+class PluginError(EvalkitError):
+    """An unknown, broken, duplicate or not installed task or model adapter."""
+
+
+class CapabilityError(EvalkitError):
+    """A model was asked for something its adapter cannot do."""
+
+
+class ConfigError(EvalkitError):
+    """An option, a configuration file or a combination of options that cannot be used."""
+
+
+class DataError(EvalkitError):
+    """A data set is missing, malformed, incomplete or empty."""
+
+
+class ImageError(DataError):
+    """An image file is missing, truncated, too large or not an image."""
+
+
+class CheckpointError(EvalkitError):
+    """Weights are missing, or are not what the adapter needs."""
+
+
+class ModelOutputError(EvalkitError):
+    """A model answered with the wrong count, shape or a value that is not finite."""
+
+
+class CacheError(EvalkitError):
+    """The response cache cannot be read or written."""
+
+
+class StoreError(EvalkitError):
+    """A run directory cannot be read or written, or is of a newer format."""

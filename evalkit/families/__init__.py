@@ -1,0 +1,1 @@
+"""The shared flow of each kind of task."""

@@ -1,0 +1,1 @@
+"""Tables of runs; reads the store only."""

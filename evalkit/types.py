@@ -1,0 +1,400 @@
+"""The values everything passes around: frozen, keyword-only, and importing nothing of evalkit.
+
+Reading order: images and requests (what a task asks), answers (what a model says), cards (what a plugin declares),
+protocol, samples and predictions, results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar, get_args
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    FloatArray: TypeAlias = NDArray[np.float32]
+
+Capability = Literal["encode_image", "encode_text", "match", "generate", "score_candidates"]
+CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
+
+ImageT = TypeVar("ImageT")
+"""An image in a request: an `ImageRef` in what a task asks, the adapter's own prepared form in what an adapter sees."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a task asks
+# ---------------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRef:
+    """One image, by reference: nothing is read until somebody needs the pixels."""
+
+    id: str
+    """The data set's own id of the image; used in messages and tables, never for looking anything up."""
+    source: Path | bytes = field(repr=False)
+    """The file, or the encoded bytes where the data set carries them inline (parquet)."""
+
+    @property
+    def name(self) -> str:
+        """The file's path, or the id of an inline image: what an error message names."""
+        return str(self.source) if isinstance(self.source, Path) else f"inline image {self.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One turn of a conversation; images precede the first user turn."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding:
+    """How text is generated. The defaults are greedy decoding; nothing here samples at random."""
+
+    max_new_tokens: int
+    min_new_tokens: int = 0
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchRequest(Generic[ImageT]):
+    """One image (or two, for NLVR2) with many texts: matching is image-major so that an image is encoded once."""
+
+    images: tuple[ImageT, ...]
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest(Generic[ImageT]):
+    """Images and a conversation to continue."""
+
+    images: tuple[ImageT, ...]
+    turns: tuple[Turn, ...]
+    decoding: Decoding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRequest(Generic[ImageT]):
+    """Images, a conversation, and candidate continuations whose likelihood is asked for."""
+
+    images: tuple[ImageT, ...]
+    turns: tuple[Turn, ...]
+    candidates: tuple[str, ...]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a model says
+# ---------------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """A model's text as it came."""
+
+    text: str
+    finish: Literal["stop", "length"]
+    """`length` when the token budget cut the text off."""
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateScore:
+    """The log-likelihood of one candidate continuation, natural logarithm, summed over its tokens."""
+
+    logprob: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A question that got no answer, and why; a value, so that it is counted and shown and never dropped."""
+
+    sample: str
+    """What failed: an image's file name."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embeddings:
+    """Vectors in the order asked for."""
+
+    vectors: FloatArray
+    """(n, d), or (n, q, d) for models with q vectors an image; L2-normalised float32. Rows of failures are zero."""
+    failures: Mapping[int, Failure]
+    """Row number -> why that row has no embedding. Empty unless the run skips failures."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a plugin declares
+# ---------------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRef:
+    """Where weights come from, before anything is looked up.
+
+    `source` is a hub id (`org/name`), a local folder, a local original checkpoint file, or `package:DIST[,DIST...]`
+    for weights that are installed as Python packages.
+    """
+
+    source: str
+    revision: str | None = None
+    """The hub commit (40 hex digits); None for anything that is not on the hub."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Weights that lie on this machine, and the identity of their content."""
+
+    source: str
+    """As the user or the card named it."""
+    revision: str | None
+    paths: tuple[Path, ...]
+    """The snapshot folder, the local folder or file, or the folder of each package, in the order named."""
+    digest: str
+    """Hub: `commit:<40 hex>`. Local: `sha256:<hex>` of the content. Packages: name==version of each."""
+    purpose: str
+    """What the weights are loaded for, as `TaskCard.purpose`."""
+
+    @property
+    def path(self) -> Path:
+        """The only or first path."""
+        return self.paths[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where and in which precision an adapter runs."""
+
+    device: str
+    """A torch device: `cpu`, `cuda`, `cuda:1`, `mps`."""
+    dtype: Literal["float32", "float16", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """What happens to inputs before the network, in words and exact; part of the protocol and of the cache key."""
+
+    image: str
+    """For example `384x384 squash, bicubic (PIL)`; empty for text-only models."""
+    text: str
+    """For example `BLIP caption cleaning, 35 tokens`; empty for image-only models."""
+    details: tuple[tuple[str, str], ...] = ()
+    """Anything else that changes an answer: the processor's own settings, the layer that is pooled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One size of a model family and its default checkpoint for each purpose."""
+
+    name: str
+    checkpoints: Mapping[str, CheckpointRef]
+    """Purpose -> checkpoint. A purpose is looked up as given, then without its last `/part`, then as `default`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What a model adapter declares about itself; readable without importing torch."""
+
+    name: str
+    """The entry point's name: what `--model` takes."""
+    version: int
+    """Raised by every change of the adapter that can move a score; part of the cache key."""
+    summary: str
+    paper: str
+    licence: str
+    """Of the default weights."""
+    variants: tuple[Variant, ...]
+    """The first is the default."""
+    libraries: tuple[str, ...] = ("torch", "transformers")
+    """Distributions whose version is part of the cache key."""
+    extra: str | None = None
+    """The extra of evalkit that installs what the adapter needs beyond evalkit's own dependencies."""
+    modules: tuple[str, ...] = ()
+    """Import names that the extra brings; checked before the adapter is loaded."""
+    batch_size: int = 64
+    """Images or texts a forward pass, where the user names none."""
+    pairs_per_batch: int = 2048
+    """Image-text pairs a call of `match`, where the user names no batch size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One way to get a task's answers out of a model; a task lists its routes best first."""
+
+    name: str
+    """As it stands in the protocol: `itc+itm`, `itc`, `generate`."""
+    needs: tuple[Capability, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFile:
+    """One file or folder of a data set."""
+
+    path: str
+    """Below the data root, official layout."""
+    about: str
+    alternatives: tuple[str, ...] = ()
+    """Other places below the data root, or other official files, that serve as well."""
+    url: str | None = None
+    """Where it is downloaded from; None where a form must be signed (then `instructions` says what to do)."""
+    sha256: str | None = None
+    size_bytes: int | None = None
+    extract_to: str | None = None
+    """For an archive: the folder below the data root into which it is unpacked."""
+    instructions: str = ""
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """A data set: its files, where they officially come from, and under which licence."""
+
+    name: str
+    homepage: str
+    licence: str
+    files: tuple[DataFile, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskCard:
+    """What a task declares about itself."""
+
+    name: str
+    """The entry point's name: what `--task` takes."""
+    version: int
+    """Raised by every change that can move a score."""
+    summary: str
+    paper: str
+    purpose: str
+    """What weights are wanted for it (`retrieval/coco`); see `Variant.checkpoints`."""
+    routes: tuple[Route, ...]
+    main_metric: str
+    dataset: DataSet
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Protocol
+# ---------------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """How a number was measured. Two numbers are comparable only if their protocols have the same `digest`.
+
+    Preprocessing is part of it: `itc` at 224 and at 336 pixels are two protocols of one name.
+    """
+
+    name: str
+    """`coco-karpathy-5k`: data set, split and size. A part of a split is never given the split's own name."""
+    version: int
+    """The task's version."""
+    route: str
+    """`itc`, `itc+itm@256`."""
+    prompt: str
+    """The text template, `{caption}` where it stands raw."""
+    preprocessing: Preprocessing
+    decoding: str
+    """Empty where nothing is generated."""
+    tie_rule: str
+
+    @property
+    def id(self) -> str:
+        """For example `coco-karpathy-5k/itc+itm@256`."""
+        return f"{self.name}/{self.route}"
+
+    @property
+    def digest(self) -> str:
+        """The first 12 hex digits of the SHA-256 of every field."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Samples, predictions, results
+# ---------------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What every sample has; a family adds its own fields."""
+
+    id: str
+    """Unique in the split."""
+    cluster: str
+    """Samples of one cluster (an image) are drawn together by the bootstrap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What every stored prediction has; a family adds its own fields, which become columns of `predictions.parquet`."""
+
+    sample_id: str
+    failure: str | None
+    """Why there is no prediction; None where there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricValue:
+    """One number of a run."""
+
+    metric: str
+    """`i2t_r@1`; a measure prints as its own name."""
+    split: str
+    """`test`, `test/5-fold-1k`."""
+    protocol: str
+    """`Protocol.id` of the numbers it was measured with."""
+    value: float
+    low: float
+    """Lower end of the 95 % bootstrap interval, clustered by image."""
+    high: float
+    n: int
+    """How many queries, captions or questions the value is over."""
+    unit: Literal["%", "rank", "score"] = "%"
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What happened to the samples and to the questions asked."""
+
+    samples: int
+    failed: int
+    asked: Mapping[str, int]
+    """Capability -> answers that the model was asked for."""
+    from_cache: Mapping[str, int]
+    """Capability -> answers that the cache had."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """A finished run: everything a table shows and everything needed to trace it."""
+
+    run_id: str
+    """`<time>-<model>-<task>`, the name of its directory."""
+    model: str
+    """Adapter name, `blip`."""
+    variant: str
+    checkpoint: str
+    checkpoint_digest: str
+    task: str
+    options: Mapping[str, str]
+    """The task's options by name, as text."""
+    protocols: tuple[Protocol, ...]
+    metrics: tuple[MetricValue, ...]
+    main_metric: str
+    data_fingerprint: str
+    """SHA-256 over the samples' content: ids, texts, and the bytes of every image."""
+    limit: int | None
+    """`--limit`; None for the whole split."""
+    counts: Counts
+    seconds: Mapping[str, float]
+    """Phase -> wall seconds."""
+    environment: Mapping[str, str]
+    """Versions, git commit, device, dtype; no secrets."""
+    created: str
+    """UTC, ISO 8601."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole split was evaluated and nothing failed."""
+        return self.limit is None and self.counts.failed == 0
