@@ -1,18 +1,19 @@
 """What a model adapter looks like: one Protocol per capability.
 
-An adapter is a plain class without a base. It defines `card`, `describe` and `load`, and of the capability methods those
-it can do and nothing else. Capability methods get one batch, never split it, and never catch errors: batching, caching,
-retries, order and checks are the business of `evalkit.model.Model`.
+An adapter is a plain class without a base. It defines `card`, `describe` and `load`, and of the capability methods
+those it can do and nothing else. Capability methods get one batch, never split it, and never catch errors: batching,
+caching, retries, order and checks are the business of `evalkit.model.Model`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
 from evalkit.types import CAPABILITIES, Capability
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from PIL.Image import Image
 
     from evalkit.types import (

@@ -1,6 +1,6 @@
 """Every error a user can cause or must act on, one class a kind.
 
-The command line turns an `EvalkitError` into one line without a traceback; anything else is a bug and keeps its traceback.
+The command line turns an `EvalkitError` into one line; anything else is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ class CheckpointError(EvalkitError):
 
 class ModelOutputError(EvalkitError):
     """A model answered with the wrong count, shape or a value that is not finite."""
+
+
+class OutOfMemoryError(EvalkitError):
+    """A single sample does not fit into the device's memory."""
 
 
 class CacheError(EvalkitError):

@@ -27,7 +27,7 @@ class Settings:
 
 
 def config_file() -> Path:
-    """`EVALKIT_CONFIG`, else `./evalkit.toml` where it exists, else `evalkit/config.toml` in the user's config folder."""
+    """`EVALKIT_CONFIG`, else `./evalkit.toml` where it exists, else `config.toml` in the user's folder for evalkit."""
     if named := os.environ.get("EVALKIT_CONFIG"):
         return Path(named)
     local = Path("evalkit.toml")

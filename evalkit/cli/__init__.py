@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from evalkit.cli.app import app
+from evalkit.cli.console import print_error
 from evalkit.errors import EvalkitError
 
 
@@ -13,7 +14,5 @@ def main() -> None:
     try:
         app()
     except EvalkitError as error:
-        from evalkit.cli.console import print_error
-
         print_error(error)
         sys.exit(2)

@@ -1,7 +1,197 @@
-"""The command tree. Only signatures live here, so that `--help` imports nothing heavy; each command's work is in its own module."""
+"""The command tree: signatures only, so that `--help` imports nothing heavy; each command is a module of its own."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+from evalkit import __version__
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Evaluate vision-language models by the official protocols.",
+)
+data_app = typer.Typer(
+    rich_markup_mode=None,no_args_is_help=True, help="What data is present, how to get it, whether it is sound.")
+app.add_typer(data_app, name="data")
+
+
+class Dtype(StrEnum):
+    """Precision of weights and arithmetic."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+class OnError(StrEnum):
+    """What an image that cannot be read does to a run."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+class TableFormat(StrEnum):
+    """How a leaderboard is written."""
+
+    rich = "rich"
+    md = "md"
+    csv = "csv"
+    json = "json"
+
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="Data root. [else EVALKIT_DATA, data_dir in evalkit.toml, the user data folder]")
+]
+RunsDir = Annotated[
+    Path | None, typer.Option(help="Where runs lie. [else EVALKIT_RUNS, runs_dir in evalkit.toml, results/runs]")
+]
+TaskArgument = Annotated[str, typer.Argument(help="A task's name; `evalkit list` shows them.")]
+RunArgument = Annotated[str, typer.Argument(help="A run's directory, its name, or a unique beginning of its name.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("run")
+def run(
+    model: Annotated[str, typer.Option(help="A model family; `evalkit list` shows them.")],
+    task: Annotated[str, typer.Option(help="A task; `evalkit list` shows them.")],
+    variant: Annotated[str | None, typer.Option(help="A size of the family. [default: the card's first]")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Hub id, local folder or original file. [default: the card's for this task]")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Hub commit. [default: the card's pinned one]")] = None,
+    data_dir: DataDir = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples; marks the run.")] = None,
+    rerank_with: Annotated[
+        str | None, typer.Option(help="Retrieval: auto, itm (the model's own matcher), none, or another model's name.")
+    ] = None,
+    rerank_k: Annotated[int | None, typer.Option(min=1, help="Retrieval: candidates a query to re-rank.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="Any option of the task.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="Precision.")] = Dtype.float32,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images, texts or pairs a forward pass.")] = None,
+    on_error: Annotated[OnError, typer.Option(help="Stop at an image that cannot be read, or skip it.")] = OnError.stop,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that read and prepare images.")] = 4,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Where answers are kept. [else EVALKIT_CACHE, cache_dir in evalkit.toml]")
+    ] = None,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Evaluate a model on a task, and show the numbers.
+
+    Every answer is kept as it comes: the same command continues a run that was stopped.
+    """
+    from evalkit.cli.run import run_command
+
+    run_command(
+        model=model,
+        task=task,
+        variant=variant,
+        checkpoint=checkpoint,
+        revision=revision,
+        data_dir=data_dir,
+        cache_dir=cache_dir,
+        runs_dir=runs_dir,
+        limit=limit,
+        options=option or [],
+        rerank_with=rerank_with,
+        rerank_k=rerank_k,
+        device=device,
+        dtype=dtype.value,
+        batch_size=batch_size,
+        on_error=on_error.value,
+        threads=threads,
+    )
+
+
+@app.command("list")
+def list_(
+    matrix: Annotated[bool, typer.Option("--matrix", help="Say why, where a model cannot run a task.")] = False,
+) -> None:
+    """Tasks, models, and what runs with what."""
+    from evalkit.cli.list import list_command
+
+    list_command(matrix=matrix)
+
+
+@app.command("leaderboard")
+def leaderboard(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs, by directory or name. [default: all of the runs folder]")
+    ] = None,
+    format: Annotated[TableFormat, typer.Option("--format", "-f", help="How to write it.")] = TableFormat.rich,
+    intervals: Annotated[bool, typer.Option(help="Show 95 % intervals.")] = True,
+    all_runs: Annotated[bool, typer.Option("--all-runs", help="Show repeated runs too, not only the latest.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """A table of runs."""
+    from evalkit.cli.leaderboard import leaderboard as show_leaderboard
+
+    show_leaderboard(runs or [], format=format.value, intervals=intervals, all_runs=all_runs, runs_dir=runs_dir)
+
+
+@app.command("show")
+def show(run: RunArgument, runs_dir: RunsDir = None) -> None:
+    """Everything about one run: numbers, protocol, data, code, counts."""
+    from evalkit.cli.show import show as show_run
+
+    show_run(run, runs_dir=runs_dir)
+
+
+@app.command("rescore")
+def rescore(
+    run: RunArgument,
+    data_dir: DataDir = None,
+    write: Annotated[bool, typer.Option("--write", help="Replace the run's stored numbers.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Score a stored run again, without a model."""
+    from evalkit.cli.rescore import rescore_command
+
+    rescore_command(run, data_dir=data_dir, write=write, runs_dir=runs_dir)
+
+
+@data_app.command("status")
+def data_status(task: TaskArgument, data_dir: DataDir = None) -> None:
+    """What is present, what is missing, where it comes from, and its licence."""
+    from evalkit.cli.data import status
+
+    status(task, data_dir)
+
+
+@data_app.command("prepare")
+def data_prepare(task: TaskArgument, data_dir: DataDir = None) -> None:
+    """Download and unpack what may be downloaded; say what to do for the rest."""
+    from evalkit.cli.data import prepare
+
+    prepare(task, data_dir)
+
+
+@data_app.command("verify")
+def data_verify(task: TaskArgument, data_dir: DataDir = None) -> None:
+    """Check checksums, annotations, and that every image decodes."""
+    from evalkit.cli.data import verify
+
+    verify(task, data_dir)

@@ -1,0 +1,47 @@
+# Two targets do everything from a bare Python 3.11: `make demo` runs the main job, `make check` runs every check.
+#
+#   make demo                       a real model on fourteen real photos, ending with a leaderboard
+#   make demo DATA=FOLDER           the same on any folder in Karpathy's layout (dataset_*.json and the images)
+#   make check                      lint, types, layers, tests
+
+PYTHON ?= python3.11
+VENV ?= .venv
+DATA ?= sample_photos
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo check lint types layers tests clean
+
+demo: $(VENV)/.runtime
+	test "$(DATA)" != sample_photos || $(BIN)/python examples/sample_photos.py sample_photos
+	$(BIN)/evalkit run --model conse --task karpathy_retrieval --data-dir "$(DATA)"
+	$(BIN)/evalkit leaderboard
+
+check: lint types layers tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+tests: $(VENV)/.dev
+	$(BIN)/pytest -n 2 -q
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[conse,eccv-caption,samples]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[conse,eccv-caption,samples,dev]'
+	touch $@ $(VENV)/.runtime
+
+clean:
+	rm -rf $(VENV) sample_photos results/runs

@@ -1,0 +1,47 @@
+"""`evalkit list`: imports the plugins' cards and nothing heavy."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from evalkit.cli.console import stdout
+from evalkit.registry import adapter_names, load_adapter, load_task, missing_extra, route_or_reason, task_names
+from evalkit.types import Route
+
+
+def list_command(*, matrix: bool) -> None:
+    """Print tasks, models, and the matrix of what runs with what."""
+    tasks = {name: load_task(name) for name in task_names()}
+    adapters = {name: load_adapter(name) for name in adapter_names()}
+    console = stdout()
+
+    table = Table("task", "what it measures", "main metric", box=box.SIMPLE, title="Tasks", title_justify="left")
+    for name, task in tasks.items():
+        table.add_row(escape(name), escape(task.card.summary), escape(task.card.main_metric))
+    console.print(table)
+
+    table = Table("model", "what it is", "variants", "to install", box=box.SIMPLE, title="Models", title_justify="left")
+    for name, adapter in adapters.items():
+        card = adapter.card
+        variants = ", ".join(variant.name for variant in card.variants)
+        table.add_row(escape(name), escape(card.summary), escape(variants), escape(missing_extra(card) or ""))
+    console.print(table)
+
+    table = Table("model", *map(escape, tasks), box=box.SIMPLE, title="What runs with what", title_justify="left")
+    reasons: list[str] = []
+    for name, adapter in adapters.items():
+        cells = []
+        for task_name, task in tasks.items():
+            route = route_or_reason(task, adapter)
+            cells.append(escape(route.name) if isinstance(route, Route) else "-")
+            if not isinstance(route, Route):
+                reasons.append(f"{name} x {task_name}: {route}")
+        table.add_row(escape(name), *cells)
+    console.print(table)
+    if matrix:
+        for reason in reasons:
+            console.print(escape(reason))
+    elif reasons:
+        console.print("A dash: cannot run; `evalkit list --matrix` says why.")

@@ -1,0 +1,81 @@
+"""`evalkit run`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from rich.text import Text
+
+from evalkit.cli.console import stderr, stdout
+from evalkit.cli.progress import ConsoleProgress
+from evalkit.errors import ConfigError
+from evalkit.report.formats import render
+from evalkit.report.leaderboard import build
+from evalkit.runner import Dtype, RunConfig, run
+from evalkit.settings import read_settings
+from evalkit.store import read_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run_command(
+    *,
+    model: str,
+    task: str,
+    variant: str | None,
+    checkpoint: str | None,
+    revision: str | None,
+    data_dir: Path | None,
+    cache_dir: Path | None,
+    runs_dir: Path | None,
+    limit: int | None,
+    options: list[str],
+    rerank_with: str | None,
+    rerank_k: int | None,
+    device: str,
+    dtype: Dtype,
+    batch_size: int | None,
+    on_error: Literal["stop", "skip"],
+    threads: int,
+) -> None:
+    """Run, then print the run's table and where it lies."""
+    settings = read_settings(data_dir=data_dir, cache_dir=cache_dir, runs_dir=runs_dir)
+    named = {"rerank_with": rerank_with, "rerank_k": rerank_k}
+    config = RunConfig(
+        model=model,
+        task=task,
+        variant=variant,
+        checkpoint=checkpoint,
+        revision=revision,
+        data_dir=settings.data_dir,
+        cache_dir=settings.cache_dir,
+        runs_dir=settings.runs_dir,
+        limit=limit,
+        options=_options(options) | {name: str(value) for name, value in named.items() if value is not None},
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        on_error=on_error,
+        threads=threads,
+    )
+    run_dir = run(config, ConsoleProgress())
+    result = read_run(run_dir)
+    stdout().print(render(build([result]), "rich"))
+    if result.counts.failed:
+        stderr().print(
+            Text(f"{result.counts.failed} of {result.counts.samples} samples failed: this run is incomplete.")
+        )
+    stderr().print(Text(f"run: {run_dir}", style="dim"))
+
+
+def _options(pairs: list[str]) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name:
+            raise ConfigError(
+                f"--option {pair!r} is not of the form NAME=VALUE.", "Write, for example, -o rerank_k=64."
+            )
+        options[name] = value
+    return options

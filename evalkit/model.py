@@ -1,0 +1,371 @@
+"""The rich client: what a task talks to.
+
+A task asks everything it wants to know in one call and never sees batches, devices or caches. `Model` removes equal
+questions, asks the cache, groups and orders what is left, has an engine compute it, checks every answer, commits
+each batch before it asks for the next, and hands the answers back in the order asked.
+
+Batches are planned over all questions, in an order that depends on their content alone, and what is answered is then
+left out. So a run that was killed and started again forms the very batches it would have formed, which makes its
+numbers the same to the bit although a network's last bits depend on what else is in a batch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+
+from evalkit import codec
+from evalkit.engine.base import Batch, Engine, Request, images_of
+from evalkit.errors import CapabilityError
+from evalkit.planning import Piece, in_batches, plan_pieces
+from evalkit.types import (
+    CandidateScore,
+    Capability,
+    Checkpoint,
+    Embeddings,
+    Failure,
+    FloatArray,
+    GenerateRequest,
+    Generation,
+    ImageRef,
+    MatchRequest,
+    ModelCard,
+    Preprocessing,
+    ScoreRequest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from evalkit.cache import ResponseCache
+    from evalkit.digests import ImageDigests
+    from evalkit.progress import Progress
+
+AnswerT = TypeVar("AnswerT")
+Grouped = MatchRequest[ImageRef] | ScoreRequest[ImageRef]
+
+
+def fingerprint(card: ModelCard, checkpoint: Checkpoint, preprocessing: Preprocessing, dtype: str) -> bytes:
+    """What identifies a model's answers: weights, preprocessing, precision, adapter and library versions."""
+    libraries = [f"{name}=={version(name)}" for name in card.libraries]
+    parts = [
+        card.name,
+        str(card.version),
+        checkpoint.digest,
+        checkpoint.purpose,
+        repr(preprocessing),
+        dtype,
+        *libraries,
+    ]
+    return codec.digest(*(part.encode() for part in parts))
+
+
+class Model:
+    """A model adapter behind cache, batches and checks.
+
+    Args:
+        card: The adapter's card.
+        capabilities: What the adapter can do.
+        preprocessing: What it does to its inputs.
+        identity: The `fingerprint` of its answers.
+        engine: Executes batches; loads the weights at the first one.
+        cache: Where answers are kept.
+        digests: Content digests of images, shared with the other models of the run.
+        progress: Told how far it is.
+        batch_size: Images, texts or pairs a forward pass; None for the card's own.
+    """
+
+    def __init__(
+        self,
+        *,
+        card: ModelCard,
+        capabilities: tuple[Capability, ...],
+        preprocessing: Preprocessing,
+        identity: bytes,
+        engine: Engine,
+        cache: ResponseCache,
+        digests: ImageDigests,
+        progress: Progress,
+        batch_size: int | None = None,
+    ) -> None:
+        self.card = card
+        self.capabilities = capabilities
+        self.preprocessing = preprocessing
+        self.asked: Counter[Capability] = Counter()
+        """Answers the adapter gave in this process."""
+        self.from_cache: Counter[Capability] = Counter()
+        """Answers that were known before."""
+        self._identity = identity
+        self._engine = engine
+        self._cache = cache
+        self._digests = digests
+        self._progress = progress
+        self._batch_size = batch_size
+
+    def encode_image(self, images: Sequence[ImageRef]) -> Embeddings:
+        """Embed images, in order: (n, d) or (n, q, d) float32.
+
+        Raises:
+            CapabilityError: The adapter cannot.
+            ImageError: An image cannot be read, where the run stops at errors.
+            ModelOutputError: The adapter's answer is malformed.
+        """
+        self._require("encode_image")
+        self._digests.read(images)
+        keys = [self._key("encode_image", image) for image in images]
+        order = {key: (key,) for key in keys if isinstance(key, bytes)}
+        return _stack(self._ask("encode_image", images, keys, order, codec.pack_vector, codec.unpack_vector))
+
+    def encode_text(self, texts: Sequence[str]) -> Embeddings:
+        """Embed texts, in order: (n, d) float32.
+
+        Raises:
+            CapabilityError: The adapter cannot.
+            ModelOutputError: The adapter's answer is malformed.
+        """
+        self._require("encode_text")
+        keys = [self._key("encode_text", text) for text in texts]
+        order = {key: (len(text), key) for key, text in zip(keys, texts, strict=True) if isinstance(key, bytes)}
+        return _stack(self._ask("encode_text", texts, keys, order, codec.pack_vector, codec.unpack_vector))
+
+    def generate(self, requests: Sequence[GenerateRequest[ImageRef]]) -> list[Generation | Failure]:
+        """Generate text for each request, in order.
+
+        Raises:
+            CapabilityError: The adapter cannot.
+            ImageError: An image cannot be read, where the run stops at errors.
+            ModelOutputError: The adapter's answer is malformed.
+        """
+        self._require("generate")
+        self._digests.read(image for request in requests for image in request.images)
+        keys = [self._key("generate", request) for request in requests]
+        order = {
+            key: (
+                *(self._digests[image] for image in request.images),
+                sum(len(turn.text) for turn in request.turns),
+                key,
+            )
+            for key, request in zip(keys, requests, strict=True)
+            if isinstance(key, bytes)
+        }
+        return self._ask("generate", requests, keys, order, codec.pack_generation, codec.unpack_generation)
+
+    def match(self, requests: Sequence[MatchRequest[ImageRef]]) -> list[FloatArray | Failure]:
+        """One raw logit for each text of each request, in order: arrays of shape (len(request.texts),), float32.
+
+        Raises:
+            CapabilityError: The adapter cannot.
+            ImageError: An image cannot be read, where the run stops at errors.
+            ModelOutputError: The adapter's answer is malformed.
+        """
+        answers = self._ask_grouped("match", requests, codec.pack_logits, codec.unpack_logits)
+        return [row if isinstance(row, Failure) else np.asarray(row, dtype=np.float32) for row in answers]
+
+    def score_candidates(
+        self, requests: Sequence[ScoreRequest[ImageRef]]
+    ) -> list[tuple[CandidateScore, ...] | Failure]:
+        """One log-likelihood for each candidate of each request, in order.
+
+        Raises:
+            CapabilityError: The adapter cannot.
+            ImageError: An image cannot be read, where the run stops at errors.
+            ModelOutputError: The adapter's answer is malformed.
+        """
+        answers = self._ask_grouped("score_candidates", requests, codec.pack_scores, codec.unpack_scores)
+        return [row if isinstance(row, Failure) else tuple(row) for row in answers]
+
+    def close(self) -> None:
+        """Release the weights."""
+        self._engine.close()
+
+    # -- one answer a question -----------------------------------------------------------------------------------------
+    def _ask(
+        self,
+        capability: Capability,
+        requests: Sequence[Any],
+        keys: Sequence[bytes | Failure],
+        order: dict[bytes, tuple[Any, ...]],
+        pack: Callable[[Any], bytes],
+        unpack: Callable[[bytes], AnswerT],
+    ) -> list[AnswerT | Failure]:
+        by_key = {key: request for key, request in zip(keys, requests, strict=True) if isinstance(key, bytes)}
+        planned = sorted(by_key, key=order.__getitem__)
+        known = self._cache.answers(planned)
+        size = self._batch_size or self.card.batch_size
+        chunks = [planned[start : start + size] for start in range(0, len(planned), size)]
+        todo = [missing for chunk in chunks if (missing := [key for key in chunk if key not in known])]
+        batches = [Batch(capability=capability, requests=tuple(by_key[key] for key in chunk)) for chunk in todo]
+        failures: dict[bytes, Failure] = {}
+        self._begin(capability, len(planned), len(known))
+        for chunk, batch, answers in zip(todo, batches, self._engine.run(batches), strict=True):
+            rows = []
+            shape: tuple[int, ...] = ()
+            for key, request, answer in zip(chunk, batch.requests, answers, strict=True):
+                if isinstance(answer, Failure):
+                    failures[key] = answer
+                    continue
+                if capability in ("encode_image", "encode_text"):
+                    shape = shape or getattr(answer, "shape", ())
+                    codec.check_vector(self.card.name, capability, answer, shape, _name(request))
+                rows.append((key, pack(answer)))
+            self._cache.commit_answers(rows)
+            known.update(rows)
+            self._count(capability, len(rows), len(chunk))
+        self._progress.finish()
+        return [
+            key if isinstance(key, Failure) else failures[key] if key in failures else unpack(known[key])
+            for key in keys
+        ]
+
+    # -- many answers that share images --------------------------------------------------------------------------------
+    def _ask_grouped(
+        self,
+        capability: Literal["match", "score_candidates"],
+        requests: Sequence[Grouped],
+        pack: Callable[[Any], bytes],
+        unpack: Callable[[bytes], Sequence[AnswerT]],
+    ) -> list[list[AnswerT] | Failure]:
+        self._require(capability)
+        self._digests.read(image for request in requests for image in request.images)
+        keys = [self._key(capability, request) for request in requests]
+        groups: dict[bytes, tuple[Grouped, dict[str, None]]] = {}
+        for key, request in zip(keys, requests, strict=True):
+            if isinstance(key, bytes):
+                groups.setdefault(key, (request, {}))[1].update(dict.fromkeys(_texts(request)))
+        digest_of = _Memo(codec.item_digest)
+        planned = plan_pieces(
+            {key: (request, tuple(texts)) for key, (request, texts) in groups.items()},
+            max_texts=self._batch_size or self.card.pairs_per_batch,
+            max_images=self._batch_size or self.card.batch_size,
+        )
+        todo = self._unanswered(planned, digest_of)
+        total = sum(len(texts) for _, texts in groups.values())
+        self._begin(capability, total, total - sum(len(piece.texts) for chunk in todo for piece in chunk))
+        failures = self._run_pieces(capability, todo, digest_of, pack)
+        self._progress.finish()
+        return [
+            key
+            if isinstance(key, Failure)
+            else failures[key]
+            if key in failures
+            else self._collect(key, _texts(request), digest_of, unpack)
+            for key, request in zip(keys, requests, strict=True)
+        ]
+
+    def _unanswered(self, planned: Iterable[list[Piece]], digest_of: _Memo) -> list[list[Piece]]:
+        todo = []
+        answered: set[bytes] = set()
+        current: bytes | None = None
+        for chunk in planned:
+            missing = []
+            for piece in chunk:
+                if piece.key != current:  # pieces of one group are neighbours
+                    current = piece.key
+                    blocks = self._cache.blocks(piece.key)
+                    answered = {item for items, _ in blocks for item in codec.split_items(items)}
+                if texts := tuple(text for text in piece.texts if digest_of[text] not in answered):
+                    missing.append(Piece(key=piece.key, request=piece.request, texts=texts))
+            if missing:
+                todo.append(missing)
+        return todo
+
+    def _run_pieces(
+        self,
+        capability: Literal["match", "score_candidates"],
+        todo: Sequence[list[Piece]],
+        digest_of: _Memo,
+        pack: Callable[[Any], bytes],
+    ) -> dict[bytes, Failure]:
+        failures: dict[bytes, Failure] = {}
+        batches = in_batches(capability, todo)
+        for chunk, answers in zip(todo, self._engine.run(batches), strict=True):
+            rows = []
+            count = 0
+            for piece, answer in zip(chunk, answers, strict=True):
+                if isinstance(answer, Failure):
+                    failures[piece.key] = answer
+                    continue
+                image = ", ".join(ref.name for ref in piece.request.images)
+                if capability == "match":
+                    codec.check_logits(self.card.name, answer, piece.texts, image)
+                else:
+                    codec.check_scores(self.card.name, answer, piece.texts, image)
+                rows.append((piece.key, b"".join(digest_of[text] for text in piece.texts), pack(answer)))
+                count += len(piece.texts)
+            self._cache.commit_blocks(rows)
+            self._count(capability, count, sum(len(piece.texts) for piece in chunk))
+        return failures
+
+    def _collect(
+        self, key: bytes, texts: Sequence[str], digest_of: _Memo, unpack: Callable[[bytes], Sequence[AnswerT]]
+    ) -> list[AnswerT]:
+        answers: dict[bytes, AnswerT] = {}
+        # newest first, so that the oldest wins where two runs answered the same at once
+        for items, data in reversed(self._cache.blocks(key)):
+            answers.update(zip(codec.split_items(items), unpack(data), strict=True))
+        return [answers[digest_of[text]] for text in texts]
+
+    # -- shared --------------------------------------------------------------------------------------------------------
+    def _require(self, capability: Capability) -> None:
+        if capability not in self.capabilities:
+            raise CapabilityError(
+                f"Model {self.card.name!r} cannot {capability}: it can {', '.join(self.capabilities)}.",
+                "Choose another model or route; `evalkit list --matrix` shows what runs with what.",
+            )
+
+    def _key(self, capability: Capability, request: Request) -> bytes | Failure:
+        parts = [self._identity, capability.encode()]
+        for image in images_of(request):
+            content = self._digests[image]
+            if isinstance(content, Failure):
+                return content
+            parts.append(content)
+        if isinstance(request, str):
+            parts.append(request.encode())
+        elif isinstance(request, GenerateRequest):
+            parts += [codec.conversation_bytes(request.turns), codec.decoding_bytes(request.decoding)]
+        elif isinstance(request, ScoreRequest):
+            parts.append(codec.conversation_bytes(request.turns))
+        return codec.digest(*parts)
+
+    def _begin(self, capability: Capability, total: int, known: int) -> None:
+        self.from_cache[capability] += known
+        self._progress.start(f"{self.card.name} {capability}", total, known)
+
+    def _count(self, capability: Capability, answered: int, tried: int) -> None:
+        self.asked[capability] += answered
+        self._progress.advance(tried)
+
+
+class _Memo(dict[str, bytes]):
+    """Digests of texts, each computed once: a caption is asked about for hundreds of images."""
+
+    def __init__(self, function: Callable[[str], bytes]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, text: str) -> bytes:
+        self[text] = digest = self._function(text)
+        return digest
+
+
+def _stack(answers: Sequence[FloatArray | Failure]) -> Embeddings:
+    failures = {row: answer for row, answer in enumerate(answers) if isinstance(answer, Failure)}
+    first = next((answer for answer in answers if not isinstance(answer, Failure)), None)
+    shape = () if first is None else first.shape
+    vectors = np.zeros((len(answers), *shape), dtype=np.float32)
+    for row, answer in enumerate(answers):
+        if not isinstance(answer, Failure):
+            vectors[row] = answer
+    return Embeddings(vectors=vectors, failures=failures)
+
+
+def _texts(request: Grouped) -> tuple[str, ...]:
+    return request.texts if isinstance(request, MatchRequest) else request.candidates
+
+
+def _name(request: Request) -> str:
+    return request.name if isinstance(request, ImageRef) else repr(request)

@@ -1,0 +1,54 @@
+"""A task's options: text from the command line or a stored run to its typed, frozen value, and back."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+from evalkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OptionsT = TypeVar("OptionsT")
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def parse_options(options_type: type[OptionsT], given: Mapping[str, str], task: str) -> OptionsT:
+    """Make an options value from text.
+
+    Args:
+        options_type: A frozen dataclass whose fields are of type str, int, float or bool.
+        given: Field name -> text; `-` in a name counts as `_`.
+        task: The task's name, for messages.
+
+    Raises:
+        ConfigError: An unknown option (near misses are suggested), or a value of the wrong type.
+    """
+    hints = get_type_hints(options_type)
+    values: dict[str, Any] = {}
+    for raw_name, text in given.items():
+        name = raw_name.replace("-", "_")
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, n=1)
+            known = f"Did you mean {near[0]}?" if near else f"It has: {', '.join(sorted(hints)) or 'none'}."
+            raise ConfigError(f"Task {task!r} has no option {raw_name!r}.", known)
+        values[name] = _convert(hints[name], name, text)
+    return options_type(**values)
+
+
+def options_as_text(options: Any) -> dict[str, str]:
+    """The inverse of `parse_options`: every field by name."""
+    return {entry.name: str(getattr(options, entry.name)) for entry in fields(options)}
+
+
+def _convert(kind: Any, name: str, text: str) -> Any:
+    if kind is bool:
+        if text.lower() not in _TRUTH:
+            raise ConfigError(f"Option {name}={text!r} is neither true nor false.", "Give true or false.")
+        return _TRUTH[text.lower()]
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise ConfigError(f"Option {name}={text!r} is not a {kind.__name__}.", "Correct the value.") from error

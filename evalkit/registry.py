@@ -1,0 +1,125 @@
+"""Plugins by entry point: names are known without importing anything, a plugin is imported when it is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Literal
+
+from evalkit.adapter import AdapterClass, capabilities_of
+from evalkit.errors import CapabilityError, PluginError
+
+if TYPE_CHECKING:
+    from evalkit.task import TaskClass
+    from evalkit.types import ModelCard, Route
+
+Group = Literal["evalkit.tasks", "evalkit.model_adapters"]
+_KIND: dict[Group, str] = {"evalkit.tasks": "task", "evalkit.model_adapters": "model"}
+
+
+def task_names() -> tuple[str, ...]:
+    """The names of all installed tasks, sorted."""
+    return tuple(sorted(_installed("evalkit.tasks")))
+
+
+def adapter_names() -> tuple[str, ...]:
+    """The names of all installed model adapters, sorted."""
+    return tuple(sorted(_installed("evalkit.model_adapters")))
+
+
+def load_task(name: str) -> TaskClass:
+    """Import a task.
+
+    Raises:
+        PluginError: Unknown (near misses are suggested), broken, or not what its entry point says.
+    """
+    return _load("evalkit.tasks", name)
+
+
+def load_adapter(name: str) -> AdapterClass:
+    """Import a model adapter; says nothing about whether its extra is installed, see `require_extra`.
+
+    Raises:
+        PluginError: Unknown (near misses are suggested), broken, or not what its entry point says.
+    """
+    return _load("evalkit.model_adapters", name)
+
+
+def missing_extra(card: ModelCard) -> str | None:
+    """The requirement to install before the adapter can run, for example `evalkit[conse]`; None if nothing is."""
+    if all(_importable(module) for module in card.modules):
+        return None
+    return f"evalkit[{card.extra}]"
+
+
+def require_extra(card: ModelCard) -> None:
+    """Refuse an adapter whose extra is not installed.
+
+    Raises:
+        PluginError: Says what to install.
+    """
+    requirement = missing_extra(card)
+    if requirement is not None:
+        absent = ", ".join(module for module in card.modules if not _importable(module))
+        raise PluginError(
+            f"Model {card.name!r} needs {absent}, which is not installed.", f"Run: pip install '{requirement}'"
+        )
+
+
+def route_or_reason(task_class: TaskClass, adapter_class: AdapterClass) -> Route | str:
+    """The best route of a model through a task with default options, or why there is none."""
+    task = task_class(task_class.options_type())
+    try:
+        route: Route = task.route(capabilities_of(adapter_class))
+    except CapabilityError as error:
+        return error.problem
+    return route
+
+
+def _installed(group: Group) -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=group):
+        earlier = found.setdefault(point.name, point)
+        if earlier.value != point.value:
+            raise PluginError(
+                f"Two packages provide a {_KIND[group]} named {point.name!r}: "
+                f"{_distribution(earlier)} ({earlier.value}) and {_distribution(point)} ({point.value}).",
+                "Uninstall one of them, or rename one plugin's entry point.",
+            )
+    return found
+
+
+def _load(group: Group, name: str) -> type:
+    kind, installed = _KIND[group], _installed(group)
+    if name not in installed:
+        near = difflib.get_close_matches(name, installed, n=3, cutoff=0.5)
+        remedy = f"Did you mean {' or '.join(near)}?" if near else f"Installed: {', '.join(sorted(installed))}."
+        raise PluginError(f"There is no {kind} named {name!r}.", remedy)
+    point = installed[name]
+    try:
+        plugin = point.load()
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise PluginError(
+            f"The {kind} {name!r} of {_distribution(point)} ({point.value}) cannot be imported: {error}.",
+            "Reinstall that package, or report it to its authors.",
+        ) from error
+    declared = getattr(getattr(plugin, "card", None), "name", None)
+    if not isinstance(plugin, type) or declared != name:
+        raise PluginError(
+            f"The {kind} {name!r} of {_distribution(point)}: {point.value} is not a class whose card has that name"
+            f" (it says {declared!r}).",
+            "Report it to the package's authors.",
+        )
+    return plugin
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "an unknown package"
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the parent of a dotted name is absent
+        return False
