@@ -11,13 +11,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     FloatArray: TypeAlias = NDArray[np.float32]
+else:
+    FloatArray = Any  # importing this module must not import numpy
 
 Capability = Literal["encode_image", "encode_text", "match", "generate", "score_candidates"]
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)

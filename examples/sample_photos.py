@@ -1,8 +1,8 @@
 """Write a small retrieval data set of real photos in Karpathy's layout, for a first look without any download.
 
-The photos are those that the package scikit-image carries (public domain or CC0; its documentation names each source);
-the captions were written for this project. Fourteen photos say nothing about a model's quality: they show the way from a
-folder of photos to a table.
+The photos are those that the package scikit-image carries (public domain or CC0; its documentation names each
+source); the captions were written for this project. Fourteen photos say nothing about a model's quality: they show the
+way from a folder of photos to a table.
 
     python examples/sample_photos.py FOLDER
 """
