@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
 
-from evalkit.cli.console import stderr, stdout
+from evalkit.cli.console import stderr
+from evalkit.cli.leaderboard import print_table
 from evalkit.cli.progress import ConsoleProgress
 from evalkit.errors import ConfigError
-from evalkit.report.formats import render
-from evalkit.report.leaderboard import build
 from evalkit.runner import Dtype, RunConfig, run
 from evalkit.settings import read_settings
 from evalkit.store import read_run
@@ -61,7 +60,7 @@ def run_command(
     )
     run_dir = run(config, ConsoleProgress())
     result = read_run(run_dir)
-    stdout().print(render(build([result]), "rich"))
+    print_table([result])
     if result.counts.failed:
         stderr().print(
             Text(f"{result.counts.failed} of {result.counts.samples} samples failed: this run is incomplete.")

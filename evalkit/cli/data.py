@@ -1,0 +1,189 @@
+"""`evalkit data status|prepare|verify TASK`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from evalkit.cli.console import stderr, stdout
+from evalkit.cli.progress import ConsoleProgress
+from evalkit.datasets.locate import candidates
+from evalkit.datasets.prepare import prepare as prepare_dataset
+from evalkit.datasets.status import dataset_status
+from evalkit.datasets.verify import check_files, check_images, images_of
+from evalkit.errors import DataError
+from evalkit.registry import load_task
+from evalkit.settings import read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from evalkit.datasets.status import FileStatus
+    from evalkit.datasets.verify import FileCheck
+    from evalkit.task import TaskClass
+    from evalkit.types import DataSet, Failure
+
+_SHOWN = 20
+"""Bad images that are named; the rest is counted."""
+
+
+def status(task: str, data_dir: Path | None) -> None:
+    """Print what is present and what is missing, where it lies or is looked for, its source and its licence."""
+    dataset: DataSet = load_task(task).card.dataset
+    root = read_settings(data_dir=data_dir).data_dir
+    files = dataset_status(dataset, root)
+    _print_header(dataset, root)
+    for entry in files:
+        _print_status(entry, root)
+    missing = [entry.file for entry in files if entry.path is None and not entry.file.optional]
+    if any(file.url is not None for file in missing):
+        stdout().print(f"\nDownload with: evalkit data prepare {task}")
+
+
+def prepare(task: str, data_dir: Path | None) -> None:
+    """Download what may be downloaded, and print what to do for the rest; exit code 1 if that is needed."""
+    dataset: DataSet = load_task(task).card.dataset
+    root = read_settings(data_dir=data_dir).data_dir
+    _print_header(dataset, root)
+    progress = _BytesProgress()
+    try:
+        prepared = prepare_dataset(dataset, root, progress)
+    finally:
+        progress.finish()
+    for entry in prepared:
+        where = f", {entry.path}" if entry.path else ""
+        stdout().print(escape(f"{entry.outcome}: {entry.file.about}{where}"))
+    by_hand = [entry.file for entry in prepared if entry.path is None]
+    for file in by_hand:
+        stdout().print(escape(f"{file.about}: {file.instructions}"))
+    if any(not file.optional for file in by_hand):
+        raise typer.Exit(1)
+    stdout().print(f"Check it with: evalkit data verify {task}")
+
+
+def verify(task: str, data_dir: Path | None) -> None:
+    """Check checksums, annotations and every image; exit code 1 if anything is wrong."""
+    task_class = load_task(task)
+    root = read_settings(data_dir=data_dir).data_dir
+    sound = _verify_files(task_class.card.dataset, root)
+    sound = _verify_samples(task_class, root) and sound
+    if not sound:
+        raise typer.Exit(1)
+    stdout().print("Everything is in order.")
+
+
+def _verify_files(dataset: DataSet, root: Path) -> bool:
+    progress = _BytesProgress()
+    try:
+        checks = check_files(dataset, root, progress)
+    finally:
+        progress.finish()
+    for check in checks:
+        where = f", {check.path}" if check.path else ""
+        stdout().print(f"{_verdict(check)}: {escape(check.file.about)}{escape(where)}")
+        if check.result == "checksum wrong":
+            stdout().print("  This is not the official file. Delete it and run `evalkit data prepare` again.")
+    return all(check.sound for check in checks)
+
+
+def _verify_samples(task_class: TaskClass, root: Path) -> bool:
+    try:
+        samples = task_class(task_class.options_type()).samples(root, None)
+    except DataError as error:
+        stdout().print(escape(f"The annotations cannot be used. {error}"))
+        return False
+    refs = images_of(samples)
+    failures = check_images(refs, ConsoleProgress())
+    stdout().print(f"{len(samples):,} samples, {len(refs):,} images: {len(failures):,} bad.")
+    _print_failures(failures)
+    return not failures
+
+
+def _print_failures(failures: Sequence[Failure]) -> None:
+    for failure in failures[:_SHOWN]:
+        stdout().print(escape(f"  {failure.reason}"))
+    if len(failures) > _SHOWN:
+        stdout().print(f"  ... and {len(failures) - _SHOWN:,} more")
+
+
+def _print_header(dataset: DataSet, root: Path) -> None:
+    stdout().print(escape(f"{dataset.name}, {dataset.homepage}"))
+    stdout().print(escape(f"Licence: {dataset.licence}"))
+    stdout().print(escape(f"Data root: {root}{'' if root.is_dir() else ' (does not exist)'}"))
+
+
+def _state(entry: FileStatus) -> str:
+    if entry.path is not None:
+        return "[green]present[/]"
+    if entry.partial_bytes:
+        return f"[yellow]begun, {decimal(entry.partial_bytes)}[/]"
+    return "[dim]missing, optional[/]" if entry.file.optional else "[red]missing[/]"
+
+
+def _verdict(check: FileCheck) -> str:
+    colour = "green" if check.sound else "red"
+    optional = ", optional" if check.result == "missing" and check.file.optional else ""
+    return f"[{colour}]{check.result}{optional}[/]"
+
+
+def _print_status(entry: FileStatus, root: Path) -> None:
+    """State, where it lies or everywhere it is looked for, where it officially comes from."""
+    file = entry.file
+    stdout().print(f"\n{_state(entry)}: {escape(file.about)}")
+    if entry.path is not None:
+        stdout().print(escape(f"  lies at      {entry.path}"))
+    else:
+        places = ", ".join(str(place.relative_to(root)) for place in candidates(file, root))
+        stdout().print(escape(f"  looked for   {places}"))
+    size = f" ({decimal(file.size_bytes)})" if file.size_bytes else ""
+    stdout().print(escape(f"  comes from   {file.url}{size}" if file.url else f"  to get it    {file.instructions}"))
+
+
+class _BytesProgress:
+    """A bar of bytes where stderr is a terminal; elsewhere one line a file."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def start(self, label: str, total: int, done: int) -> None:
+        self.finish()
+        if not stderr().is_terminal:
+            resumed = f", {decimal(done)} are there already" if done else ""
+            stderr().print(escape(f"{label}: {decimal(total) if total else 'unknown size'}{resumed}"))
+            return
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=stderr(),
+        )
+        self._task = self._bar.add_task(escape(label), total=total or None, completed=done)
+        self._bar.start()
+
+    def advance(self, count: int) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=count)
+
+    def finish(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+
+    def note(self, message: str) -> None:
+        stderr().print(escape(message))

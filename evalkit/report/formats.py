@@ -1,0 +1,75 @@
+"""Tables as Markdown, CSV and JSON; every text is made inert for its format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import TYPE_CHECKING
+
+from evalkit.report.records import COLUMNS, as_row
+from evalkit.report.text import markdown, spreadsheet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evalkit.report.leaderboard import Leaderboard
+    from evalkit.report.records import Record
+
+
+def to_markdown(board: Leaderboard) -> str:
+    """GitHub Markdown: a heading and a table each, then the notes as a list."""
+    blocks = []
+    for table in board.tables:
+        titles = [heading.title + ("" if heading.n is None else f", n={heading.n}") for heading in table.headings]
+        lines = [
+            _markdown_row([*table.labels, *titles]),
+            _markdown_row(["---"] * len(table.labels) + ["---:"] * len(titles), escape=False),
+            *(_markdown_row([*row.labels, *row.cells]) for row in table.rows),
+        ]
+        blocks.append(f"### {markdown(table.title)}\n\n" + "\n".join(lines))
+    blocks.append("\n".join(f"- {markdown(note)}" for note in board.notes))
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _markdown_row(cells: Sequence[str], *, escape: bool = True) -> str:
+    return f"| {' | '.join(markdown(cell) if escape else cell for cell in cells)} |"
+
+
+def to_csv(records: Sequence[Record]) -> str:
+    """RFC 4180, a line a number; text that a spreadsheet would take for a formula begins with an apostrophe."""
+    sink = io.StringIO(newline="")
+    writer = csv.writer(sink, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for record in records:
+        writer.writerow([_csv_cell(value) for value in as_row(record).values()])
+    return sink.getvalue()
+
+
+def _csv_cell(value: object) -> str:
+    if isinstance(value, str):
+        return spreadsheet(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return repr(value)
+
+
+def to_json(records: Sequence[Record]) -> str:
+    """A list of objects, one a number; a number that is not finite is null."""
+    return json_document([as_row(record) for record in records])
+
+
+def json_document(value: object) -> str:
+    """JSON in ASCII and without `<`, so that it may stand in a page or go to a terminal."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c") + "\n"
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

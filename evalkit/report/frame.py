@@ -1,0 +1,28 @@
+"""Runs as a data frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from evalkit.report.records import COLUMNS, all_records, as_row
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evalkit.types import RunResult
+
+
+def results_frame(runs: Sequence[RunResult]) -> pd.DataFrame:
+    """One row a number; the columns are `COLUMNS`, of the same types however few runs there are.
+
+    Args:
+        runs: Runs as `evalkit.store.read_run` gives them; all of them are taken, repeated ones too.
+    """
+    frame = pd.DataFrame([as_row(record) for record in all_records(runs)], columns=list(COLUMNS))
+    numbers = {"value": "float64", "low": "float64", "high": "float64"}
+    counts = {"n": "int64", "samples": "int64", "failed": "int64", "protocol_version": "int64", "limit": "Int64"}
+    flags = {"higher_is_better": "bool", "main": "bool", "complete": "bool"}
+    texts = {name: "str" for name in frame.columns if name not in {*numbers, *counts, *flags}}
+    return frame.astype({**numbers, **counts, **flags, **texts})
