@@ -14,7 +14,7 @@ from evalkit.errors import ModelOutputError
 from evalkit.types import CandidateScore, Capability, Decoding, FloatArray, Generation, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 ITEM_BYTES = 16
 
@@ -76,14 +76,23 @@ def unpack_logits(data: bytes) -> list[float]:
     return [value for (value,) in struct.iter_unpack("<f", data)]
 
 
-def pack_scores(scores: Iterable[CandidateScore]) -> bytes:
-    """Scores of a block of candidates."""
-    return b"".join(struct.pack("<dI", score.logprob, score.tokens) for score in scores)
+def pack_scores(scores: Sequence[CandidateScore]) -> bytes:
+    """Scores of a request's candidates; those that a shortlist left out (-inf) take no room."""
+    kept = [
+        struct.pack("<IdI", place, score.logprob, score.tokens)
+        for place, score in enumerate(scores)
+        if score.logprob != -math.inf
+    ]
+    return struct.pack("<I", len(scores)) + b"".join(kept)
 
 
-def unpack_scores(data: bytes) -> list[CandidateScore]:
+def unpack_scores(data: bytes) -> tuple[CandidateScore, ...]:
     """The inverse of `pack_scores`."""
-    return [CandidateScore(logprob=logprob, tokens=tokens) for logprob, tokens in struct.iter_unpack("<dI", data)]
+    (count,) = struct.unpack_from("<I", data)
+    scores = [CandidateScore(logprob=-math.inf, tokens=0)] * count
+    for place, logprob, tokens in struct.iter_unpack("<IdI", data[4:]):
+        scores[place] = CandidateScore(logprob=logprob, tokens=tokens)
+    return tuple(scores)
 
 
 def split_items(items: bytes) -> list[bytes]:
@@ -137,11 +146,20 @@ def check_logits(model: str, logits: object, texts: Sequence[str], image: str) -
 
 
 def check_scores(model: str, scores: Sequence[CandidateScore], candidates: Sequence[str], image: str) -> None:
-    """Refuse candidate scores that are not one finite log-likelihood a candidate."""
+    """Refuse candidate scores that are not one log-likelihood, finite or -inf, a candidate."""
     check_count(model, "score_candidates", len(candidates), len(scores))
     for score, candidate in zip(scores, candidates, strict=True):
-        if not math.isfinite(score.logprob):
+        if math.isnan(score.logprob) or score.logprob == math.inf:
             raise not_finite(model, "score_candidates", f"{candidate!r} on {image}")
+
+
+def check_generation(model: str, answer: object) -> None:
+    """Refuse an answer that is not generated text."""
+    if not isinstance(answer, Generation):
+        raise ModelOutputError(
+            f"Model {model!r}: generate gave {type(answer).__name__}, not a Generation.",
+            "This is a defect of the adapter: run its conformance suite (evalkit.testing).",
+        )
 
 
 def not_finite(model: str, capability: Capability, sample: str) -> ModelOutputError:

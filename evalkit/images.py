@@ -177,9 +177,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         return _float_to_rgb(np.asarray(image))
     if image.has_transparency_data:
-        straight = image.convert("LA") if image.mode == "La" else image
         white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, straight.convert("RGBA")).convert("RGB")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
 
 

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from evalkit.progress import Progress
 
 AnswerT = TypeVar("AnswerT")
-Grouped = MatchRequest[ImageRef] | ScoreRequest[ImageRef]
 
 
 def fingerprint(card: ModelCard, checkpoint: Checkpoint, preprocessing: Preprocessing, dtype: str) -> bytes:
@@ -139,19 +138,7 @@ class Model:
             ImageError: An image cannot be read, where the run stops at errors.
             ModelOutputError: The adapter's answer is malformed.
         """
-        self._require("generate")
-        self._digests.read(image for request in requests for image in request.images)
-        keys = [self._key("generate", request) for request in requests]
-        order = {
-            key: (
-                *(self._digests[image] for image in request.images),
-                sum(len(turn.text) for turn in request.turns),
-                key,
-            )
-            for key, request in zip(keys, requests, strict=True)
-            if isinstance(key, bytes)
-        }
-        return self._ask("generate", requests, keys, order, codec.pack_generation, codec.unpack_generation)
+        return self._ask_conversations("generate", requests, codec.pack_generation, codec.unpack_generation)
 
     def match(self, requests: Sequence[MatchRequest[ImageRef]]) -> list[FloatArray | Failure]:
         """One raw logit for each text of each request, in order: arrays of shape (len(request.texts),), float32.
@@ -161,8 +148,32 @@ class Model:
             ImageError: An image cannot be read, where the run stops at errors.
             ModelOutputError: The adapter's answer is malformed.
         """
-        answers = self._ask_grouped("match", requests, codec.pack_logits, codec.unpack_logits)
-        return [row if isinstance(row, Failure) else np.asarray(row, dtype=np.float32) for row in answers]
+        self._require("match")
+        self._digests.read(image for request in requests for image in request.images)
+        keys = [self._key("match", request) for request in requests]
+        groups: dict[bytes, tuple[MatchRequest[ImageRef], dict[str, None]]] = {}
+        for key, request in zip(keys, requests, strict=True):
+            if isinstance(key, bytes):
+                groups.setdefault(key, (request, {}))[1].update(dict.fromkeys(request.texts))
+        digest_of = _Memo(codec.item_digest)
+        planned = plan_pieces(
+            {key: (request, tuple(texts)) for key, (request, texts) in groups.items()},
+            max_texts=self._batch_size or self.card.pairs_per_batch,
+            max_images=self._batch_size or self.card.batch_size,
+        )
+        todo = self._unanswered(planned, digest_of)
+        total = sum(len(texts) for _, texts in groups.values())
+        self._begin("match", total, total - sum(len(piece.texts) for chunk in todo for piece in chunk))
+        failures = self._run_pieces(todo, digest_of)
+        self._progress.finish()
+        return [
+            key
+            if isinstance(key, Failure)
+            else failures[key]
+            if key in failures
+            else self._collect(key, request.texts, digest_of)
+            for key, request in zip(keys, requests, strict=True)
+        ]
 
     def score_candidates(
         self, requests: Sequence[ScoreRequest[ImageRef]]
@@ -174,8 +185,11 @@ class Model:
             ImageError: An image cannot be read, where the run stops at errors.
             ModelOutputError: The adapter's answer is malformed.
         """
-        answers = self._ask_grouped("score_candidates", requests, codec.pack_scores, codec.unpack_scores)
-        return [row if isinstance(row, Failure) else tuple(row) for row in answers]
+        for scoring in {request.scoring for request in requests} - set(self.card.scorings):
+            raise CapabilityError(
+                f"Model {self.card.name!r} has no scoring {scoring!r}.", f"It has: {', '.join(self.card.scorings)}."
+            )
+        return self._ask_conversations("score_candidates", requests, codec.pack_scores, codec.unpack_scores)
 
     def close(self) -> None:
         """Release the weights."""
@@ -207,9 +221,8 @@ class Model:
                 if isinstance(answer, Failure):
                     failures[key] = answer
                     continue
-                if capability in ("encode_image", "encode_text"):
-                    shape = shape or getattr(answer, "shape", ())
-                    codec.check_vector(self.card.name, capability, answer, shape, _name(request))
+                shape = shape or getattr(answer, "shape", ())
+                self._check(capability, request, answer, shape)
                 rows.append((key, pack(answer)))
             self._cache.commit_answers(rows)
             known.update(rows)
@@ -220,41 +233,29 @@ class Model:
             for key in keys
         ]
 
-    # -- many answers that share images --------------------------------------------------------------------------------
-    def _ask_grouped(
+    def _ask_conversations(
         self,
-        capability: Literal["match", "score_candidates"],
-        requests: Sequence[Grouped],
+        capability: Literal["generate", "score_candidates"],
+        requests: Sequence[GenerateRequest[ImageRef] | ScoreRequest[ImageRef]],
         pack: Callable[[Any], bytes],
-        unpack: Callable[[bytes], Sequence[AnswerT]],
-    ) -> list[list[AnswerT] | Failure]:
+        unpack: Callable[[bytes], AnswerT],
+    ) -> list[AnswerT | Failure]:
+        """Questions on one image are neighbours, so that an adapter can encode the image once; then by length."""
         self._require(capability)
         self._digests.read(image for request in requests for image in request.images)
         keys = [self._key(capability, request) for request in requests]
-        groups: dict[bytes, tuple[Grouped, dict[str, None]]] = {}
-        for key, request in zip(keys, requests, strict=True):
-            if isinstance(key, bytes):
-                groups.setdefault(key, (request, {}))[1].update(dict.fromkeys(_texts(request)))
-        digest_of = _Memo(codec.item_digest)
-        planned = plan_pieces(
-            {key: (request, tuple(texts)) for key, (request, texts) in groups.items()},
-            max_texts=self._batch_size or self.card.pairs_per_batch,
-            max_images=self._batch_size or self.card.batch_size,
-        )
-        todo = self._unanswered(planned, digest_of)
-        total = sum(len(texts) for _, texts in groups.values())
-        self._begin(capability, total, total - sum(len(piece.texts) for chunk in todo for piece in chunk))
-        failures = self._run_pieces(capability, todo, digest_of, pack)
-        self._progress.finish()
-        return [
-            key
-            if isinstance(key, Failure)
-            else failures[key]
-            if key in failures
-            else self._collect(key, _texts(request), digest_of, unpack)
+        order = {
+            key: (
+                *(self._digests[image] for image in request.images),
+                sum(len(turn.text) for turn in request.turns),
+                key,
+            )
             for key, request in zip(keys, requests, strict=True)
-        ]
+            if isinstance(key, bytes)
+        }
+        return self._ask(capability, requests, keys, order, pack, unpack)
 
+    # -- many answers that share an image ------------------------------------------------------------------------------
     def _unanswered(self, planned: Iterable[list[Piece]], digest_of: _Memo) -> list[list[Piece]]:
         todo = []
         answered: set[bytes] = set()
@@ -272,16 +273,9 @@ class Model:
                 todo.append(missing)
         return todo
 
-    def _run_pieces(
-        self,
-        capability: Literal["match", "score_candidates"],
-        todo: Sequence[list[Piece]],
-        digest_of: _Memo,
-        pack: Callable[[Any], bytes],
-    ) -> dict[bytes, Failure]:
+    def _run_pieces(self, todo: Sequence[list[Piece]], digest_of: _Memo) -> dict[bytes, Failure]:
         failures: dict[bytes, Failure] = {}
-        batches = in_batches(capability, todo)
-        for chunk, answers in zip(todo, self._engine.run(batches), strict=True):
+        for chunk, answers in zip(todo, self._engine.run(in_batches(todo)), strict=True):
             rows = []
             count = 0
             for piece, answer in zip(chunk, answers, strict=True):
@@ -289,24 +283,20 @@ class Model:
                     failures[piece.key] = answer
                     continue
                 image = ", ".join(ref.name for ref in piece.request.images)
-                if capability == "match":
-                    codec.check_logits(self.card.name, answer, piece.texts, image)
-                else:
-                    codec.check_scores(self.card.name, answer, piece.texts, image)
-                rows.append((piece.key, b"".join(digest_of[text] for text in piece.texts), pack(answer)))
+                codec.check_logits(self.card.name, answer, piece.texts, image)
+                items = b"".join(digest_of[text] for text in piece.texts)
+                rows.append((piece.key, items, codec.pack_logits(answer)))
                 count += len(piece.texts)
             self._cache.commit_blocks(rows)
-            self._count(capability, count, sum(len(piece.texts) for piece in chunk))
+            self._count("match", count, sum(len(piece.texts) for piece in chunk))
         return failures
 
-    def _collect(
-        self, key: bytes, texts: Sequence[str], digest_of: _Memo, unpack: Callable[[bytes], Sequence[AnswerT]]
-    ) -> list[AnswerT]:
-        answers: dict[bytes, AnswerT] = {}
+    def _collect(self, key: bytes, texts: Sequence[str], digest_of: _Memo) -> FloatArray:
+        answers: dict[bytes, float] = {}
         # newest first, so that the oldest wins where two runs answered the same at once
         for items, data in reversed(self._cache.blocks(key)):
-            answers.update(zip(codec.split_items(items), unpack(data), strict=True))
-        return [answers[digest_of[text]] for text in texts]
+            answers.update(zip(codec.split_items(items), codec.unpack_logits(data), strict=True))
+        return np.array([answers[digest_of[text]] for text in texts], dtype=np.float32)
 
     # -- shared --------------------------------------------------------------------------------------------------------
     def _require(self, capability: Capability) -> None:
@@ -315,6 +305,16 @@ class Model:
                 f"Model {self.card.name!r} cannot {capability}: it can {', '.join(self.capabilities)}.",
                 "Choose another model or route; `evalkit list --matrix` shows what runs with what.",
             )
+
+    def _check(self, capability: Capability, request: Request, answer: Any, shape: tuple[int, ...]) -> None:
+        name = self.card.name
+        if isinstance(request, GenerateRequest):
+            codec.check_generation(name, answer)
+        elif isinstance(request, ScoreRequest):
+            codec.check_scores(name, answer, request.candidates, ", ".join(image.name for image in request.images))
+        else:
+            sample = request.name if isinstance(request, ImageRef) else repr(request)
+            codec.check_vector(name, capability, answer, shape, sample)
 
     def _key(self, capability: Capability, request: Request) -> bytes | Failure:
         parts = [self._identity, capability.encode()]
@@ -328,7 +328,8 @@ class Model:
         elif isinstance(request, GenerateRequest):
             parts += [codec.conversation_bytes(request.turns), codec.decoding_bytes(request.decoding)]
         elif isinstance(request, ScoreRequest):
-            parts.append(codec.conversation_bytes(request.turns))
+            parts += [codec.conversation_bytes(request.turns), request.scoring.encode()]
+            parts += [candidate.encode() for candidate in request.candidates]
         return codec.digest(*parts)
 
     def _begin(self, capability: Capability, total: int, known: int) -> None:
@@ -361,11 +362,3 @@ def _stack(answers: Sequence[FloatArray | Failure]) -> Embeddings:
         if not isinstance(answer, Failure):
             vectors[row] = answer
     return Embeddings(vectors=vectors, failures=failures)
-
-
-def _texts(request: Grouped) -> tuple[str, ...]:
-    return request.texts if isinstance(request, MatchRequest) else request.candidates
-
-
-def _name(request: Request) -> str:
-    return request.name if isinstance(request, ImageRef) else repr(request)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from evalkit.engine.base import Batch
-from evalkit.types import ImageRef, MatchRequest, ScoreRequest
+from evalkit.types import ImageRef, MatchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -17,14 +17,14 @@ class Piece:
     """Some of the texts asked about one image."""
 
     key: bytes
-    """Identifies model, image and conversation."""
-    request: MatchRequest[ImageRef] | ScoreRequest[ImageRef]
-    """Any request with that key: it gives the images and the conversation."""
+    """Identifies model and images."""
+    request: MatchRequest[ImageRef]
+    """Any request with that key: it gives the images."""
     texts: tuple[str, ...]
 
 
 def plan_pieces(
-    groups: Mapping[bytes, tuple[MatchRequest[ImageRef] | ScoreRequest[ImageRef], Sequence[str]]],
+    groups: Mapping[bytes, tuple[MatchRequest[ImageRef], Sequence[str]]],
     *,
     max_texts: int,
     max_images: int,
@@ -61,12 +61,9 @@ def plan_pieces(
         yield batch
 
 
-def in_batches(capability: Literal["match", "score_candidates"], chunks: Sequence[list[Piece]]) -> list[Batch]:
-    """The requests an engine is asked for each chunk of pieces."""
-    return [Batch(capability=capability, requests=tuple(_request(piece) for piece in chunk)) for chunk in chunks]
-
-
-def _request(piece: Piece) -> MatchRequest[ImageRef] | ScoreRequest[ImageRef]:
-    if isinstance(piece.request, MatchRequest):
-        return replace(piece.request, texts=piece.texts)
-    return replace(piece.request, candidates=piece.texts)
+def in_batches(chunks: Sequence[list[Piece]]) -> list[Batch]:
+    """What an engine is asked for each chunk of pieces."""
+    return [
+        Batch(capability="match", requests=tuple(replace(piece.request, texts=piece.texts) for piece in chunk))
+        for chunk in chunks
+    ]

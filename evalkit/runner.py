@@ -95,20 +95,17 @@ def run(config: RunConfig, progress: Progress) -> Path:
             digests.read(image for sample in samples for image in _images(sample))
         checkpoint = _checkpoint(config, adapter_class, task_class.card.purpose)
         model = _open(config, adapter_class, checkpoint, cache, digests, progress)
-        helpers = {
-            name: _open(
-                config,
-                helper,
-                resolve(checkpoint_ref(helper.card, None, task_class.card.purpose), task_class.card.purpose),
-                cache,
-                digests,
-                progress,
-            )
-            for name, helper in assistants.items()
+        checkpoints = {
+            name: resolve(checkpoint_ref(other.card, None, task_class.card.purpose), task_class.card.purpose)
+            for name, other in assistants.items()
+        }
+        others = {
+            name: _open(config, other, checkpoints[name], cache, digests, progress)
+            for name, other in assistants.items()
         }
         protocols = task.protocols(samples, route, model.preprocessing)
         with _timed(seconds, "predict"):
-            predictions = task.predict(model, samples, route, helpers)
+            predictions = task.predict(model, samples, route, others)
         with _timed(seconds, "score"):
             metrics = task.score(samples, predictions, protocols)
         result = RunResult(
@@ -124,7 +121,8 @@ def run(config: RunConfig, progress: Progress) -> Path:
             main_metric=task_class.card.main_metric,
             data_fingerprint=data_fingerprint(samples, digests),
             limit=config.limit,
-            counts=_counts(predictions, [model, *helpers.values()]),
+            assistants={name: f"{item.source} {item.digest}" for name, item in checkpoints.items()},
+            counts=_counts(predictions, [model, *others.values()]),
             seconds={phase: round(value, 3) for phase, value in seconds.items()},
             environment=_environment(config),
             created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -90,6 +90,8 @@ class ScoreRequest(Generic[ImageT]):
     images: tuple[ImageT, ...]
     turns: tuple[Turn, ...]
     candidates: tuple[str, ...]
+    scoring: str = "loglikelihood"
+    """`loglikelihood`: summed over a candidate's tokens; or another rule that `ModelCard.scorings` lists."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -110,6 +112,7 @@ class CandidateScore:
     """The log-likelihood of one candidate continuation, natural logarithm, summed over its tokens."""
 
     logprob: float
+    """-inf for a candidate that the scoring rule's own shortlist leaves out."""
     tokens: int
 
 
@@ -199,6 +202,20 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a model family is officially asked for a purpose: prompt and decoding."""
+
+    prompt: str
+    """The text of the user turn; `{question}` and the like where the task's own text goes. A completion model (BLIP)
+    continues it."""
+    decoding: Decoding
+    source: str
+    """Where it is documented."""
+    scoring: str = "loglikelihood"
+    """For candidates; see `ScoreRequest.scoring`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """What a model adapter declares about itself; readable without importing torch."""
 
@@ -212,6 +229,10 @@ class ModelCard:
     """Of the default weights."""
     variants: tuple[Variant, ...]
     """The first is the default."""
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    """Purpose -> how the family is asked; looked up as `Variant.checkpoints`. A task falls back to its own."""
+    scorings: tuple[str, ...] = ("loglikelihood",)
+    """The scoring rules of `score_candidates`."""
     libraries: tuple[str, ...] = ("torch", "transformers")
     """Distributions whose version is part of the cache key."""
     extra: str | None = None
@@ -389,6 +410,8 @@ class RunResult:
     limit: int | None
     """`--limit`; None for the whole split."""
     counts: Counts
+    assistants: Mapping[str, str]
+    """Further models that took part (`--rerank-with blip`) -> their checkpoint and its digest."""
     seconds: Mapping[str, float]
     """Phase -> wall seconds."""
     environment: Mapping[str, str]

@@ -133,7 +133,8 @@ def _with_images(request: Request, prepared: list[Any]) -> Any:
 def _items(request: Any) -> tuple[str, ...]:
     if isinstance(request, MatchRequest):
         return request.texts
-    return request.candidates if isinstance(request, ScoreRequest) else ("",)
+    # a scoring rule with a shortlist sees all candidates or none
+    return request.candidates if isinstance(request, ScoreRequest) and request.scoring == "loglikelihood" else ("",)
 
 
 def _size(requests: list[Any]) -> int:

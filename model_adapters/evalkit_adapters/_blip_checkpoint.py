@@ -1,0 +1,298 @@
+"""Loading BLIP's retrieval weights: from a transformers folder, or from the original `.pth` of `salesforce/BLIP`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from torch.nn import functional
+from transformers import BlipConfig, BlipForImageTextRetrieval, BlipTextConfig, BlipVisionConfig
+from transformers.utils import logging as transformers_logging
+
+from evalkit.errors import CheckpointError
+from evalkit_adapters._blip_network import BlipRetrievalNetwork
+from evalkit_adapters.blip_inputs import ENC_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from evalkit.types import Placement
+
+VISION_EPS: Final = 1e-6
+"""Of every LayerNorm in the vision tower. transformers' own default, 1e-5, is not what BLIP was trained with."""
+BERT_REPOSITORY: Final = "google-bert/bert-base-uncased"
+BERT_REVISION: Final = "86b5e0934494bd15c9632b12f734a8a67f723594"
+
+_HEAD_SIZE = 64  # of BLIP base and large, both towers
+_OFFICIAL_HEADS = {768: 12, 1024: 16}
+_TRANSFORMERS_EPS = 1e-5
+# momentum copies, queues and temperature serve training, the decoder serves captions, position ids are 0, 1, 2, ...
+_UNUSED = re.compile(
+    r"(visual_encoder|text_encoder|vision_proj|text_proj)_m\..*|text_decoder\..*|temp|"
+    r"(image|text|idx|ptr)_queue|queue_ptr|text_encoder\.embeddings\.position_ids"
+)
+_RENAMED = tuple(
+    (re.compile(rf"visual_encoder\.{old}"), rf"vision_model.{new}")
+    for old, new in (
+        (r"cls_token$", r"embeddings.class_embedding"),
+        (r"pos_embed$", r"embeddings.position_embedding"),
+        (r"patch_embed\.proj\.", r"embeddings.patch_embedding."),
+        (r"blocks\.(\d+)\.norm([12])\.", r"encoder.layers.\1.layer_norm\2."),
+        (r"blocks\.(\d+)\.attn\.qkv\.", r"encoder.layers.\1.self_attn.qkv."),
+        (r"blocks\.(\d+)\.attn\.proj\.", r"encoder.layers.\1.self_attn.projection."),
+        (r"blocks\.(\d+)\.mlp\.", r"encoder.layers.\1.mlp."),
+        (r"norm\.", r"post_layernorm."),
+    )
+)
+
+
+def load_network(path: Path, image_size: int, placement: Placement) -> BlipRetrievalNetwork:
+    """BLIP's retrieval network, checked to be complete and of BLIP's architecture.
+
+    Args:
+        path: A folder in transformers' layout, or an original checkpoint file.
+        image_size: Side of the images it will be given, in pixels.
+        placement: Device and precision.
+
+    Raises:
+        CheckpointError: A file is missing or unreadable, weights are missing, left over or of another shape, or the
+            configuration is not BLIP's.
+    """
+    if path.is_file():
+        state = convert_original(_read_original(path))
+        config = _config_of(state, image_size, path)
+        grid = image_size // _side(_halves(config)[1].patch_size)
+        positions = "vision_model.embeddings.position_embedding"
+        state[positions] = resample_positions(state[positions], grid)
+    else:
+        state, config = None, _read_config(path)
+    check_architecture(config, image_size, path)
+    _halves(config)[1].layer_norm_eps = VISION_EPS
+    try:
+        with _quietly():
+            # typed as a model, but a pair when asked for the report
+            loaded: Any = BlipForImageTextRetrieval.from_pretrained(
+                None if state is not None else path,
+                config=config,
+                state_dict=state,
+                dtype=getattr(torch, placement.dtype),
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that they come back in the report, which is checked below
+            )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise CheckpointError(
+            f"The weights in {path} cannot be loaded: {error}.", "Get the checkpoint again."
+        ) from error
+    model, report = loaded
+    _check_complete(report, path)
+    return BlipRetrievalNetwork(model.to(placement.device).eval())
+
+
+def find_vocabulary(path: Path) -> Path:
+    """The vocabulary file of a checkpoint: in or beside it, else, for an original file, from the hub.
+
+    Raises:
+        CheckpointError: There is none, and it cannot be got.
+    """
+    folder = path.parent if path.is_file() else path
+    for name in ("vocab.txt", "tokenizer.json"):
+        if (folder / name).is_file():
+            return folder / name
+    missing = CheckpointError(
+        f"{folder} has no vocab.txt, the vocabulary of BLIP's captions.",
+        f"Put vocab.txt of hub repository {BERT_REPOSITORY} there: {folder / 'vocab.txt'}.",
+    )
+    if not path.is_file():
+        raise missing
+    try:
+        return Path(hf_hub_download(BERT_REPOSITORY, "vocab.txt", revision=BERT_REVISION))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise missing from error
+
+
+def convert_original(original: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of an original state dict under transformers' names, without those that retrieval does not use."""
+    converted = {}
+    for name, tensor in original.items():
+        if _UNUSED.fullmatch(name):
+            continue
+        new = name
+        for pattern, replacement in _RENAMED:
+            new, changed = pattern.subn(replacement, name)
+            if changed:
+                break
+        converted[new] = tensor
+    return converted
+
+
+def resample_positions(positions: torch.Tensor, grid: int) -> torch.Tensor:
+    """Position embeddings for another number of patches: bicubic over the square of patches, [CLS] kept.
+
+    Args:
+        positions: (1, 1 + old_grid ** 2, d).
+        grid: Patches a side.
+
+    Returns:
+        (1, 1 + grid ** 2, d), as by `interpolate_pos_embed` in the official `models/vit.py`; `positions` itself where
+        the size is right.
+    """
+    old_grid = int((positions.shape[1] - 1) ** 0.5)
+    if old_grid == grid:
+        return positions
+    patches = positions[:, 1:].reshape(1, old_grid, old_grid, -1).permute(0, 3, 1, 2)
+    patches = functional.interpolate(patches, size=(grid, grid), mode="bicubic", align_corners=False)
+    return torch.cat([positions[:, :1], patches.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+
+def check_architecture(config: BlipConfig, image_size: int, path: Path) -> None:
+    """Refuse what would run and give wrong scores.
+
+    The number of attention heads and the LayerNorm epsilon change no shape, so nothing else would notice. Heads are
+    checked at the official widths (768: 12, 1024: 16); the epsilon may be transformers' default, because the published
+    configurations leave it out, and is then replaced.
+
+    Raises:
+        CheckpointError: Names the setting and its right value.
+    """
+    text, vision = _halves(config)
+    wrong = []
+    for name, width, heads in (
+        ("text_config", text.hidden_size, text.num_attention_heads),
+        ("vision_config", vision.hidden_size, vision.num_attention_heads),
+    ):
+        if heads != (official := _OFFICIAL_HEADS.get(width, heads)):
+            wrong.append(f"{name}.num_attention_heads is {heads}, must be {official}")
+    if vision.layer_norm_eps not in (VISION_EPS, _TRANSFORMERS_EPS):
+        wrong.append(f"vision_config.layer_norm_eps is {vision.layer_norm_eps}, must be {VISION_EPS}")
+    if text.vocab_size <= ENC_ID:
+        wrong.append(f"text_config.vocab_size is {text.vocab_size}, must be {ENC_ID + 1} to have [DEC] and [ENC]")
+    if _side(vision.image_size) != image_size:
+        wrong.append(f"vision_config.image_size is {vision.image_size}, the processor makes {image_size} pixels")
+    if wrong:
+        raise CheckpointError(
+            f"{path} is not a BLIP retrieval checkpoint as published: {'; '.join(wrong)}.",
+            "Correct its config.json, or use another checkpoint.",
+        )
+
+
+def _read_config(folder: Path) -> BlipConfig:
+    file = folder / "config.json"
+    try:
+        settings = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}.", "Name the folder of a BLIP checkpoint.") from error
+    kind = settings.get("model_type") if isinstance(settings, dict) else None
+    if kind != "blip":
+        raise CheckpointError(f"{file} is of model type {kind}, not blip.", "Name the folder of a BLIP checkpoint.")
+    return BlipConfig.from_dict(settings)
+
+
+def _read_original(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        # torch's own message recommends loading unsafely
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint of tensors ({type(error).__name__}).",
+            "Get the file again; one that holds other Python objects must be saved anew with its `model` entry alone.",
+        ) from error
+    state = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CheckpointError(
+            f"{path} has no state dict under `model`, as BLIP's original checkpoints do.", "Name such a checkpoint."
+        )
+    return state
+
+
+def _config_of(state: Mapping[str, torch.Tensor], image_size: int, path: Path) -> BlipConfig:
+    """The architecture, read from the shapes; original files carry no configuration."""
+    try:
+        words = state["text_encoder.embeddings.word_embeddings.weight"].shape
+        patches = state["vision_model.embeddings.patch_embedding.weight"].shape
+        positions = state["text_encoder.embeddings.position_embeddings.weight"].shape[0]
+        text_inner = state["text_encoder.encoder.layer.0.intermediate.dense.weight"].shape[0]
+        vision_inner = state["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0]
+        joint = state["text_proj.weight"].shape[0]
+        _ = state["vision_model.embeddings.position_embedding"]
+    except KeyError as error:
+        raise CheckpointError(
+            f"{path} is not a BLIP retrieval checkpoint: it has no {error.args[0]}.",
+            "Name a retrieval checkpoint, for example model_base_retrieval_coco.pth.",
+        ) from error
+    return BlipConfig(
+        text_config={
+            "vocab_size": words[0],
+            "hidden_size": words[1],
+            "intermediate_size": text_inner,
+            "num_hidden_layers": _layers(state, r"text_encoder\.encoder\.layer\.(\d+)\."),
+            "num_attention_heads": words[1] // _HEAD_SIZE,
+            "max_position_embeddings": positions,
+        },
+        vision_config={
+            "hidden_size": patches[0],
+            "intermediate_size": vision_inner,
+            "num_hidden_layers": _layers(state, r"vision_model\.encoder\.layers\.(\d+)\."),
+            "num_attention_heads": patches[0] // _HEAD_SIZE,
+            "patch_size": patches[-1],
+            "image_size": image_size,
+        },
+        image_text_hidden_size=joint,
+    )
+
+
+def _layers(names: Iterable[str], pattern: str) -> int:
+    return 1 + max(int(found[1]) for name in names if (found := re.match(pattern, name)))
+
+
+def _halves(config: BlipConfig) -> tuple[BlipTextConfig, BlipVisionConfig]:
+    text, vision = config.text_config, config.vision_config
+    if not isinstance(text, BlipTextConfig) or not isinstance(vision, BlipVisionConfig):
+        raise TypeError("BlipConfig makes both of its halves")  # as its own __post_init__ does; tells the type checker
+    return text, vision
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without transformers' progress bar and load report, which would break into the caller's own output."""
+    bar, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    transformers_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above
+
+
+def _side(size: int | list[int] | tuple[int, int]) -> int:
+    return size if isinstance(size, int) else size[0]
+
+
+def _check_complete(report: Mapping[str, Any], path: Path) -> None:
+    # files written by transformers 4 carry the position ids, which are no weights
+    unexpected = [name for name in report["unexpected_keys"] if not _UNUSED.fullmatch(name)]
+    problems = [
+        f"{kind} {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
+        for kind, names in (
+            ("missing", sorted(report["missing_keys"])),
+            ("unexpected", sorted(unexpected)),
+            ("of the wrong shape", sorted(str(entry[0]) for entry in report["mismatched_keys"])),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{path} does not hold exactly the weights of BLIP's retrieval model: {'; '.join(problems)}.",
+            "Name a retrieval (itm) checkpoint; captioning and question-answering ones lack the matching head.",
+        )

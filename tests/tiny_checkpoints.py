@@ -1,0 +1,150 @@
+"""Checkpoint folders with tiny random weights, made from the real configuration classes and the real tokenizers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+
+def randomize(model: torch.nn.Module, seed: int) -> None:
+    """Give every parameter random values large enough that each of them shows in the output.
+
+    A fresh model will not do: biases are zero and norms one, so a layer that drops them gives the same answers.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            values = torch.randn(parameter.shape, generator=draw)
+            if parameter.ndim <= 1:
+                is_scale = "norm" in name.lower() and name.endswith("weight")
+                parameter.copy_(1 + 0.2 * values if is_scale else 0.2 * values)
+            elif "embedding" in name:
+                parameter.copy_(0.5 * values)
+            else:
+                parameter.copy_(values * 1.5 / parameter[0].numel() ** 0.5)
+
+
+def tiny_blip_retrieval(folder: Path, tokenizer_dir: Path, seed: int = 0) -> Path:
+    """A BLIP retrieval checkpoint: two layers of width 64, images of 32 pixels in patches of 8, 16-d embeddings.
+
+    Args:
+        folder: Made, and filled as a hub repository of `BlipForImageTextRetrieval` is.
+        tokenizer_dir: The real bert-base-uncased tokenizer files.
+        seed: Of the weights.
+    """
+    from transformers import BlipConfig, BlipForImageTextRetrieval
+
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = BlipConfig(
+        text_config={**sizes, "vocab_size": 30524, "max_position_embeddings": 64},
+        vision_config={**sizes, "image_size": 32, "patch_size": 8},
+        image_text_hidden_size=16,
+    )
+    model = BlipForImageTextRetrieval(config)
+    randomize(model, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(tokenizer_dir / name, folder / name)
+    processor = {
+        "image_processor_type": "BlipImageProcessor",
+        "processor_class": "BlipProcessor",
+        "do_resize": True,
+        "do_rescale": True,
+        "do_normalize": True,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+        "size": {"height": 32, "width": 32},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor), "utf-8")
+    return folder
+
+
+def tiny_clip(folder: Path, tokenizer_dir: Path, seed: int = 0, *, eos_token_id: int = 49407) -> Path:
+    """A CLIP checkpoint: two layers of width 32, images of 32 pixels in patches of 8, 16-d embeddings.
+
+    Args:
+        folder: Made, and filled as a hub repository of `CLIPModel` is.
+        tokenizer_dir: The real vocabulary: `hf_vocab.json` and the other files.
+        seed: Of the weights.
+        eos_token_id: Of the text tower; OpenAI's repositories say 2, which is wrong and which transformers allows for.
+    """
+    from transformers import CLIPConfig, CLIPModel
+
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = CLIPConfig(
+        text_config={**sizes, "projection_dim": 16, "eos_token_id": eos_token_id},
+        vision_config={**sizes, "projection_dim": 16, "image_size": 32, "patch_size": 8},
+        projection_dim=16,
+    )
+    model = CLIPModel(config)
+    randomize(model, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copyfile(tokenizer_dir / f"hf_{name}", folder / name)
+    processor = {  # as in openai/clip-vit-base-patch32, but for the size
+        "crop_size": 32,
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_resize": True,
+        "feature_extractor_type": "CLIPFeatureExtractor",
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "resample": 3,
+        "size": 32,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor), "utf-8")
+    return folder
+
+
+def tiny_siglip(folder: Path, tokenizer_dir: Path, seed: int = 0) -> Path:
+    """A SigLIP checkpoint: two layers of width 32, images of 32 pixels in patches of 8.
+
+    Args:
+        folder: Made, and filled as a hub repository of `SiglipModel` is.
+        tokenizer_dir: A folder with a `spiece.model` of 32,000 pieces whose `</s>` is 1. T5's stands in for SigLIP's,
+            which is another vocabulary of the same size, trained on the same corpus.
+        seed: Of the weights.
+    """
+    from transformers import SiglipConfig, SiglipModel
+
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = SiglipConfig(
+        text_config={**sizes, "vocab_size": 32000, "projection_size": 32, "bos_token_id": 1, "eos_token_id": 1},
+        vision_config={**sizes, "image_size": 32, "patch_size": 8},
+    )
+    model = SiglipModel(config)
+    randomize(model, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    shutil.copyfile(tokenizer_dir / "spiece.model", folder / "spiece.model")
+    tokenizer = {  # as in google/siglip-base-patch16-224
+        "do_lower_case": True,
+        "eos_token": "</s>",
+        "model_input_names": ["input_ids"],
+        "model_max_length": 64,
+        "pad_token": "</s>",
+        "tokenizer_class": "SiglipTokenizer",
+        "unk_token": "<unk>",
+    }
+    processor = {
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_processor_type": "SiglipImageProcessor",
+        "image_std": [0.5, 0.5, 0.5],
+        "processor_class": "SiglipProcessor",
+        "resample": 3,
+        "rescale_factor": 0.00392156862745098,
+        "size": {"height": 32, "width": 32},
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer), "utf-8")
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor), "utf-8")
+    return folder
