@@ -103,7 +103,7 @@ def _verify_samples(task_class: TaskClass, root: Path) -> bool:
     try:
         samples = task_class(task_class.options_type()).samples(root, None)
     except DataError as error:
-        stdout().print(escape(f"The annotations cannot be used. {error}"))
+        stdout().print(escape(f"The samples cannot be read. {error}"))
         return False
     refs = images_of(samples)
     failures = check_images(refs, ConsoleProgress())

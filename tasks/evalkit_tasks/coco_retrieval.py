@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from evalkit.families.retrieval import ROUTES, RetrievalTask
-
 from evalkit.datasets.blip_json import read_blip_json
 from evalkit.datasets.karpathy import read_karpathy
-from evalkit.datasets.locate import find, locate
+from evalkit.datasets.locate import locate
+from evalkit.families.retrieval import ROUTES, RetrievalTask
 from evalkit.types import DataFile, DataSet, TaskCard
 
 if TYPE_CHECKING:
@@ -27,13 +26,6 @@ ANNOTATIONS = DataFile(
     url=f"{_BLIP}/coco_karpathy_test.json",
     # of the file whose MD5 stands in LAVIS, 3ff34b0ef2db02d01c37399f6a2a6cd1
     sha256="5b202a235ee2a4e13f82b984ef9293b8e2d34f9b1f92147bf8340580f20faf15",
-)
-CAPTION_IDS = DataFile(
-    path="coco/annotations/coco_karpathy_test_gt.json",
-    about="COCO's ids of the captions, which BLIP's file lacks (for the ECCV Caption and CxC measures)",
-    alternatives=tuple(f"{at}/coco_karpathy_test_gt.json" for at in (*_FOLDERS, "coco_gt", "coco/coco_gt")),
-    url=f"{_BLIP}/coco_karpathy_test_gt.json",
-    optional=True,
 )
 IMAGES = DataFile(
     path="coco/images/val2014",
@@ -60,7 +52,7 @@ class CocoRetrieval(RetrievalTask):
             name="COCO 2014, Karpathy test split",
             homepage="https://cocodataset.org/#download",
             licence="annotations CC BY 4.0; images under their photographers' Flickr licences, see COCO's terms of use",
-            files=(ANNOTATIONS, IMAGES, CAPTION_IDS),
+            files=(ANNOTATIONS, IMAGES),
         ),
     )
     protocol_name = "coco-karpathy-5k"
@@ -76,4 +68,4 @@ class CocoRetrieval(RetrievalTask):
         images_root = locate(IMAGES, data_dir, self.card.name).parent
         if annotations.name == "dataset_coco.json":
             return read_karpathy(annotations, ("test",), images_root)
-        return read_blip_json(annotations, images_root, caption_ids=find(CAPTION_IDS, data_dir))
+        return read_blip_json(annotations, images_root)
