@@ -30,6 +30,7 @@ from evalkit.types import (
     Failure,
     ImageRef,
     MetricValue,
+    ModelCard,
     Placement,
     Prediction,
     RunResult,
@@ -203,6 +204,7 @@ def _open(
     preprocessing = adapter_class.describe(checkpoint)
 
     def load() -> Any:
+        _silence_libraries(adapter_class.card)
         progress.note(f"loading {adapter_class.card.name} from {checkpoint.source}")
         return adapter_class.load(checkpoint, Placement(device=_device(config.device), dtype=config.dtype))
 
@@ -217,6 +219,14 @@ def _open(
         progress=progress,
         batch_size=config.batch_size,
     )
+
+
+def _silence_libraries(card: ModelCard) -> None:
+    """Progress is shown by `progress` alone; transformers would draw its own bar, on a terminal or not."""
+    if "transformers" in card.libraries:
+        from transformers.utils import logging  # noqa: PLC0415 # a run that the cache answers never gets here
+
+        logging.disable_progress_bar()
 
 
 def _device(name: str) -> str:

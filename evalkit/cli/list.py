@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich import box
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from evalkit.cli.console import stdout
 from evalkit.registry import adapter_names, load_adapter, load_task, missing_extra, route_or_reason, task_names
@@ -17,19 +17,19 @@ def list_command(*, matrix: bool) -> None:
     adapters = {name: load_adapter(name) for name in adapter_names()}
     console = stdout()
 
-    table = Table("task", "what it measures", "main metric", box=box.SIMPLE, title="Tasks", title_justify="left")
+    table = _table("Tasks", "task", "what it measures", "main metric")
     for name, task in tasks.items():
         table.add_row(escape(name), escape(task.card.summary), escape(task.card.main_metric))
     console.print(table)
 
-    table = Table("model", "what it is", "variants", "to install", box=box.SIMPLE, title="Models", title_justify="left")
+    table = _table("Models", "model", "what it is", "variants", "to install")
     for name, adapter in adapters.items():
         card = adapter.card
         variants = ", ".join(variant.name for variant in card.variants)
         table.add_row(escape(name), escape(card.summary), escape(variants), escape(missing_extra(card) or ""))
     console.print(table)
 
-    table = Table("model", *map(escape, tasks), box=box.SIMPLE, title="What runs with what", title_justify="left")
+    table = _table("What runs with what", "model", *map(escape, tasks))
     reasons: list[str] = []
     for name, adapter in adapters.items():
         cells = []
@@ -45,3 +45,9 @@ def list_command(*, matrix: bool) -> None:
             console.print(escape(reason))
     elif reasons:
         console.print("A dash: cannot run; `evalkit list --matrix` says why.")
+
+
+def _table(title: str, *columns: str) -> Table:
+    return Table(
+        *(Column(column, overflow="fold") for column in columns), box=box.SIMPLE, title=title, title_justify="left"
+    )
