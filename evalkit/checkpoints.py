@@ -51,7 +51,7 @@ def checkpoint_ref(card: ModelCard, variant: str | None, purpose: str) -> Checkp
         PluginError: The model has no such variant, or none at all.
         CheckpointError: The variant has no checkpoint for this purpose.
     """
-    chosen = _variant(card, variant)
+    chosen = find_variant(card, variant)
     for key in (purpose, purpose.rpartition("/")[0], "default"):
         if key in chosen.checkpoints:
             return chosen.checkpoints[key]
@@ -116,7 +116,12 @@ def content_sha256(path: Path) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 # Cards and paths
 # ---------------------------------------------------------------------------------------------------------------------
-def _variant(card: ModelCard, name: str | None) -> Variant:
+def find_variant(card: ModelCard, name: str | None) -> Variant:
+    """A variant by name; the first for None.
+
+    Raises:
+        PluginError: There is none of that name (a near one is suggested), or none at all.
+    """
     known = {variant.name: variant for variant in card.variants}
     if not known:
         raise PluginError(f"Model {card.name!r} declares no variant.", "Report it to the adapter's authors.")
@@ -132,7 +137,7 @@ def _variant(card: ModelCard, name: str | None) -> Variant:
 def _refuse_revision(ref: CheckpointRef, kind: str) -> None:
     if ref.revision is not None:
         raise CheckpointError(
-            f"The checkpoint {ref.source} is {kind}, which has no revision ({ref.revision!r} was given).",
+            f"The checkpoint {ref.source} is found as {kind}, and so has no revision ({ref.revision!r} was given).",
             "Leave --revision out, or name a hub id with --checkpoint.",
         )
 
@@ -246,10 +251,12 @@ def _snapshot(ref: CheckpointRef, weights: str, *, local_only: bool) -> Path | N
     except failures as error:
         if local_only and isinstance(error, LocalEntryNotFoundError):
             return None
+        reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        if constants.HF_HUB_OFFLINE:
+            reason = "HF_HUB_OFFLINE is set"
         raise CheckpointError(
-            f"The checkpoint {_name(ref)} is neither {'' if ref.revision else 'a local path nor '}in the hub cache "
-            f"{constants.HF_HUB_CACHE} nor could it be downloaded"
-            f" ({type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}).",
+            f"The checkpoint {_name(ref)} is {'' if ref.revision else 'no local path, is '}not in the hub cache "
+            f"{constants.HF_HUB_CACHE}, and could not be downloaded ({reason}).",
             _remedy(ref),
         ) from error
 

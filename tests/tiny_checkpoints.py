@@ -148,3 +148,120 @@ def tiny_siglip(folder: Path, tokenizer_dir: Path, seed: int = 0) -> Path:
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer), "utf-8")
     (folder / "preprocessor_config.json").write_text(json.dumps(processor), "utf-8")
     return folder
+
+
+def _tiny_blip2(folder: Path, **settings: object) -> dict[str, object]:
+    """The settings of a BLIP-2 configuration, and its image processor's file: 32 pixels in patches of 8, 8 queries."""
+    processor = {  # as in Salesforce/blip2-opt-2.7b, but for the size
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_processor_type": "BlipImageProcessor",
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "processor_class": "Blip2Processor",
+        "resample": 3,
+        "rescale_factor": 0.00392156862745098,
+        "size": {"height": 32, "width": 32},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor), "utf-8")
+    sizes = {"intermediate_size": 48, "num_attention_heads": 4}
+    return {
+        "vision_config": {**sizes, "hidden_size": 24, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8},
+        "qformer_config": {**sizes, "hidden_size": 32, "num_hidden_layers": 4, **settings},
+        "num_query_tokens": 8,
+    }
+
+
+def tiny_blip2_retrieval(
+    folder: Path, tokenizer_dir: Path, seed: int = 0, *, image_token_index: int | None = None
+) -> Path:
+    """A BLIP-2 retrieval checkpoint: a Q-Former of four layers of width 32, 16-d embeddings.
+
+    Args:
+        folder: Made, and filled as a hub repository of `Blip2ForImageTextRetrieval` is.
+        tokenizer_dir: The real bert-base-uncased tokenizer files.
+        seed: Of the weights.
+        image_token_index: As later hub revisions set it, for which `forward` cuts the first ids off.
+    """
+    from transformers import Blip2Config, Blip2ForImageTextRetrieval
+
+    shape = _tiny_blip2(folder, vocab_size=30524, max_position_embeddings=64, use_qformer_text_input=True)
+    config = Blip2Config(**shape, image_text_hidden_size=16, image_token_index=image_token_index)
+    model = Blip2ForImageTextRetrieval(config)
+    randomize(model, seed)
+    model.save_pretrained(folder)
+    for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(tokenizer_dir / name, folder / name)
+    return folder
+
+
+def tiny_blip2_opt(folder: Path, tokenizer_dir: Path, seed: int = 0, *, image_token_index: int | None = 50265) -> Path:
+    """A BLIP-2 checkpoint with an OPT of two layers of width 32.
+
+    Args:
+        folder: Made, and filled as a hub repository of `Blip2ForConditionalGeneration` is.
+        tokenizer_dir: The real vocabulary and merges, `gpt2-vocab.json` and `gpt2-merges.txt`.
+        seed: Of the weights.
+        image_token_index: The id of `<image>`; None as in early hub revisions.
+    """
+    from tokenizers import AddedToken, ByteLevelBPETokenizer, Tokenizer
+    from tokenizers.processors import TemplateProcessing
+    from transformers import Blip2Config, Blip2ForConditionalGeneration
+
+    language = {
+        "model_type": "opt",
+        "hidden_size": 32,
+        "word_embed_proj_dim": 32,
+        "ffn_dim": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 50272,
+        "max_position_embeddings": 256,
+    }
+    config = Blip2Config(**_tiny_blip2(folder), text_config=language, image_token_index=image_token_index)
+    model = Blip2ForConditionalGeneration(config)
+    randomize(model, seed)
+    model.save_pretrained(folder)
+    words, merges = (tokenizer_dir / f"gpt2-{name}" for name in ("vocab.json", "merges.txt"))
+    tokenizer = Tokenizer.from_str(ByteLevelBPETokenizer(str(words), str(merges)).to_str())
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ("</s>", "<pad>", "<image>")])
+    tokenizer.post_processor = TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 2)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "TokenizersBackend", "bos_token": "</s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+    return folder
+
+
+def tiny_blip2_t5(folder: Path, tokenizer_dir: Path, seed: int = 0) -> Path:
+    """A BLIP-2 checkpoint with a T5 of two layers of width 32 on each side.
+
+    Args:
+        folder: Made, and filled as a hub repository of `Blip2ForConditionalGeneration` is.
+        tokenizer_dir: The real T5 tokenizer files.
+        seed: Of the weights.
+    """
+    from transformers import Blip2Config, Blip2ForConditionalGeneration
+
+    language = {
+        "model_type": "t5",
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 48,
+        "num_layers": 2,
+        "num_decoder_layers": 2,
+        "num_heads": 4,
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
+        "vocab_size": 32128,
+        "decoder_start_token_id": 0,
+    }
+    config = Blip2Config(**_tiny_blip2(folder), text_config=language, image_token_index=32100)
+    model = Blip2ForConditionalGeneration(config)
+    randomize(model, seed)
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copyfile(tokenizer_dir / name, folder / name)
+    return folder

@@ -1,0 +1,1 @@
+"""An evalkit plugin as somebody else would write it."""
