@@ -18,10 +18,18 @@ import os
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    Ranks = tuple[np.ndarray, np.ndarray]
 
 
 def main() -> None:
+    """Set the number of threads, then compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
@@ -46,11 +54,11 @@ def compare(images_count: int, threads: int, rounds: int) -> None:
     # a caption is its image plus noise: recalls like those of a good model
     texts = unit(images[owners] + 0.27 * rng.standard_normal((len(owners), 512), dtype=np.float32))
 
-    def ours() -> tuple[np.ndarray, np.ndarray]:
+    def ours() -> Ranks:
         ranks = retrieval_ranks(images, texts, owners)
         return ranks.i2t, ranks.t2i
 
-    methods: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
+    methods: dict[str, Callable[[], Ranks]] = {
         "ours": ours,
         "BLIP-style loop": lambda: blip_loop(images, texts, owners),
         "full argsort, torch": lambda: torch_argsort(images, texts, owners),
@@ -63,6 +71,7 @@ def compare(images_count: int, threads: int, rounds: int) -> None:
             start = time.perf_counter()
             i2t, t2i = method()
             seconds[name].append(time.perf_counter() - start)
+            # the others rank by float32 sums as they come, whose last bits can swap neighbours
             different = np.count_nonzero(i2t != expected[0]) + np.count_nonzero(t2i != expected[1])
             assert different <= len(owners) // 1000, f"{name}: {different} ranks differ"
 
@@ -82,20 +91,19 @@ def compare(images_count: int, threads: int, rounds: int) -> None:
     ours()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    tile, matrix = min(TILE_IMAGES, images_count) * TILE_TEXTS * 4, images_count * len(owners) * 4
-    print(
-        f"peak memory of ours {peak / 2**20:.0f} MiB; a tile {tile / 2**20:.0f} MiB; the matrix {matrix / 2**20:.0f} MiB"
-    )
+    tile, matrix = (size * 4 / 2**20 for size in (TILE_IMAGES * TILE_TEXTS, images_count * len(owners)))
+    print(f"peak memory of ours {peak / 2**20:.0f} MiB; a tile {tile:.0f} MiB; the matrix {matrix:.0f} MiB")
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
+    """Scale rows to length 1."""
     import numpy as np
 
     normalized: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return normalized
 
 
-def blip_loop(images: np.ndarray, texts: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def blip_loop(images: np.ndarray, texts: np.ndarray, owners: np.ndarray) -> Ranks:
     """`evaluation` without the matcher, and `itm_eval`, of salesforce/BLIP's train_retrieval.py."""
     import numpy as np
     import torch
@@ -119,7 +127,7 @@ def blip_loop(images: np.ndarray, texts: np.ndarray, owners: np.ndarray) -> tupl
     return i2t, t2i
 
 
-def torch_argsort(images: np.ndarray, texts: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def torch_argsort(images: np.ndarray, texts: np.ndarray, owners: np.ndarray) -> Ranks:
     """Sort everything; a query's rank is the first place that holds a right answer."""
     import torch
 
@@ -131,7 +139,7 @@ def torch_argsort(images: np.ndarray, texts: np.ndarray, owners: np.ndarray) -> 
     return i2t.numpy(), t2i.numpy()
 
 
-def numpy_argsort(images: np.ndarray, texts: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def numpy_argsort(images: np.ndarray, texts: np.ndarray, owners: np.ndarray) -> Ranks:
     """The same in numpy."""
     import numpy as np
 
