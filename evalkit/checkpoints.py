@@ -1,6 +1,7 @@
 """Which weights a model runs with, where they lie, and what identifies their content.
 
-Four kinds of source: `package:DIST[,DIST...]` (installed Python packages), a local folder, a local file, a hub id.
+Five kinds of source: `package:DIST[,DIST...]` (installed Python packages), a local folder, a local file, a hub id, and
+`URL#MODEL` (a model behind a server: see `evalkit.served`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.errors import CheckpointError, PluginError
+from evalkit.served import is_served, served_digest
 from evalkit.types import Checkpoint, CheckpointRef
 
 if TYPE_CHECKING:
@@ -74,6 +76,9 @@ def resolve(ref: CheckpointRef, purpose: str) -> Checkpoint:
     if ref.source.startswith(PACKAGE_PREFIX):
         _refuse_revision(ref, "installed packages")
         return _installed(ref, purpose)
+    if is_served(ref.source):
+        digest = served_digest(ref)
+        return Checkpoint(source=ref.source, revision=ref.revision, paths=(), digest=digest, purpose=purpose)
     path = Path(ref.source).expanduser()
     is_path = _looks_like_path(ref.source)
     if path.exists() and (is_path or ref.revision is None):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.adapter import AdapterClass, capabilities_of
 from evalkit.checkpoints import PACKAGE_PREFIX, WEIGHT_SUFFIXES
+from evalkit.served import ANY_SERVER
 from evalkit.testing.checks import require
 from evalkit.types import CAPABILITIES, Checkpoint, ModelCard, Preprocessing
 
@@ -77,6 +78,8 @@ def check_card(card: Any) -> None:
             where = f"variant {variant.name!r}, purpose {purpose!r}: {ref.source}"
             if ref.source.startswith(PACKAGE_PREFIX):
                 require(ref.revision is None, f"{where} is installed, and cannot have a revision")
+            elif ref.source == ANY_SERVER:
+                require(ref.revision is None, f"{where} is whichever server the user names, and cannot have a revision")
             else:
                 require(
                     bool(re.fullmatch(r"[\w.-]+/[\w.-]+", ref.source)), f"{where} is neither a hub id nor `package:`"
