@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 from evalkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 OptionsT = TypeVar("OptionsT")
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -36,6 +36,23 @@ def parse_options(options_type: type[OptionsT], given: Mapping[str, str], task: 
             raise ConfigError(f"Task {task!r} has no option {raw_name!r}.", known)
         values[name] = _convert(hints[name], name, text)
     return options_type(**values)
+
+
+def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` texts of the command line by name.
+
+    Raises:
+        ConfigError: One has no `=` or no name.
+    """
+    options: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name:
+            raise ConfigError(
+                f"--option {pair!r} is not of the form NAME=VALUE.", "Write, for example, -o rerank_k=64."
+            )
+        options[name] = value
+    return options
 
 
 def options_as_text(options: Any) -> dict[str, str]:

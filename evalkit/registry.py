@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from evalkit.adapter import AdapterClass, capabilities_of
 from evalkit.errors import CapabilityError, PluginError
+from evalkit.task import ModelProfile
 
 if TYPE_CHECKING:
     from evalkit.task import TaskClass
@@ -46,6 +47,18 @@ def load_adapter(name: str) -> AdapterClass:
     return _load("evalkit.model_adapters", name)
 
 
+def all_tasks() -> dict[str, TaskClass]:
+    """Every installed task by name, sorted; one look at what is installed."""
+    installed = _installed("evalkit.tasks")
+    return {name: _import("evalkit.tasks", installed[name]) for name in sorted(installed)}
+
+
+def all_adapters() -> dict[str, AdapterClass]:
+    """Every installed model adapter by name, sorted; one look at what is installed."""
+    installed = _installed("evalkit.model_adapters")
+    return {name: _import("evalkit.model_adapters", installed[name]) for name in sorted(installed)}
+
+
 def missing_extra(card: ModelCard) -> str | None:
     """The requirement to install before the adapter can run, for example `evalkit[conse]`; None if nothing is."""
     if all(_importable(module) for module in card.modules):
@@ -67,11 +80,23 @@ def require_extra(card: ModelCard) -> None:
         )
 
 
+def profile(adapter_class: AdapterClass, variant: str | None) -> ModelProfile:
+    """What a task may know of a model: its card, a variant (None for the first) and what it can do.
+
+    Raises:
+        PluginError: There is no such variant.
+    """
+    from evalkit.checkpoints import find_variant
+
+    card: ModelCard = adapter_class.card
+    return ModelProfile(card=card, variant=find_variant(card, variant), capabilities=capabilities_of(adapter_class))
+
+
 def route_or_reason(task_class: TaskClass, adapter_class: AdapterClass) -> Route | str:
     """The best route of a model through a task with default options, or why there is none."""
     task = task_class(task_class.options_type())
     try:
-        route: Route = task.route(capabilities_of(adapter_class))
+        route: Route = task.route(profile(adapter_class, None))
     except CapabilityError as error:
         return error.problem
     return route
@@ -96,7 +121,11 @@ def _load(group: Group, name: str) -> type:
         near = difflib.get_close_matches(name, installed, n=3, cutoff=0.5)
         remedy = f"Did you mean {' or '.join(near)}?" if near else f"Installed: {', '.join(sorted(installed))}."
         raise PluginError(f"There is no {kind} named {name!r}.", remedy)
-    point = installed[name]
+    return _import(group, installed[name])
+
+
+def _import(group: Group, point: EntryPoint) -> type:
+    kind, name = _KIND[group], point.name
     try:
         plugin = point.load()
     except (ImportError, AttributeError, SyntaxError) as error:

@@ -20,9 +20,10 @@ from evalkit.checkpoints import checkpoint_ref, resolve
 from evalkit.codec import digest
 from evalkit.digests import ImageDigests
 from evalkit.engine.local import LocalEngine, OnError
-from evalkit.errors import DataError
+from evalkit.errors import ConfigError, DataError
 from evalkit.model import Model, fingerprint
 from evalkit.options import options_as_text, parse_options
+from evalkit.served import check_source
 from evalkit.types import (
     Checkpoint,
     CheckpointRef,
@@ -35,6 +36,7 @@ from evalkit.types import (
     Prediction,
     RunResult,
     Sample,
+    Variant,
 )
 
 if TYPE_CHECKING:
@@ -81,7 +83,8 @@ def run(config: RunConfig, progress: Progress) -> Path:
     task_class, adapter_class = registry.load_task(config.task), registry.load_adapter(config.model)
     registry.require_extra(adapter_class.card)
     task = task_class(parse_options(task_class.options_type, config.options, config.task))
-    route = task.route(capabilities_of(adapter_class))
+    variant = _variant(config, adapter_class, task_class.card.purpose)
+    route = task.route(registry.profile(adapter_class, variant))
     assistants = {name: registry.load_adapter(name) for name in task.assistants()}
     for assistant in assistants.values():
         registry.require_extra(assistant.card)
@@ -112,7 +115,7 @@ def run(config: RunConfig, progress: Progress) -> Path:
         result = RunResult(
             run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{config.model}-{config.task}",
             model=config.model,
-            variant=config.variant or adapter_class.card.variants[0].name,
+            variant=variant or ("custom" if config.checkpoint else adapter_class.card.variants[0].name),
             checkpoint=checkpoint.source,
             checkpoint_digest=checkpoint.digest,
             task=config.task,
@@ -131,19 +134,32 @@ def run(config: RunConfig, progress: Progress) -> Path:
         return store.write_run(config.runs_dir, result, predictions, config.data_dir)
 
 
-def rescore(run_dir: Path, data_dir: Path) -> tuple[MetricValue, ...]:
-    """Score a stored run again, without a model.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """A run that was read back, with the task and the samples it was made on."""
+
+    result: RunResult
+    task: Any
+    """A `Task` with the run's options."""
+    samples: Sequence[Sample]
+    predictions: Sequence[Prediction]
+
+
+def reopen(run_dir: Path, data_dir: Path, options: Mapping[str, str] | None = None) -> StoredRun:
+    """Read a run, and the samples it was made on; no image is read.
 
     Args:
         run_dir: A run's directory.
-        data_dir: The data root with the annotations the run was made on; images are not read.
+        data_dir: The data root with the annotations the run was made on.
+        options: Options of the task that take the place of the run's own.
 
     Raises:
+        ConfigError: An option that the task has not.
         DataError: The data under `data_dir` has other samples than the run.
     """
     result = store.read_run(run_dir)
     task_class = registry.load_task(result.task)
-    task = task_class(parse_options(task_class.options_type, result.options, result.task))
+    task = task_class(parse_options(task_class.options_type, {**result.options, **(options or {})}, result.task))
     samples = task.samples(data_dir, result.limit)
     predictions = store.read_predictions(run_dir, task_class.prediction_type)
     if [sample.id for sample in samples] != [prediction.sample_id for prediction in predictions]:
@@ -151,12 +167,31 @@ def rescore(run_dir: Path, data_dir: Path) -> tuple[MetricValue, ...]:
             f"The data under {data_dir} does not hold the samples of the run {run_dir.name}.",
             "Name the data root the run was made with (`evalkit show` prints it) with --data-dir.",
         )
-    metrics: tuple[MetricValue, ...] = task.score(samples, predictions, result.protocols)
+    return StoredRun(result=result, task=task, samples=samples, predictions=predictions)
+
+
+def rescore(run_dir: Path, data_dir: Path, options: Mapping[str, str] | None = None) -> tuple[MetricValue, ...]:
+    """Score a stored run again, without a model.
+
+    Args:
+        run_dir: A run's directory.
+        data_dir: The data root with the annotations the run was made on; images are not read.
+        options: Options of scoring that take the place of the run's own: `{"backend": "pycocoevalcap"}`.
+
+    Raises:
+        DataError: The data under `data_dir` has other samples than the run.
+    """
+    run = reopen(run_dir, data_dir, options)
+    metrics: tuple[MetricValue, ...] = run.task.score(run.samples, run.predictions, run.result.protocols)
     return metrics
 
 
 def data_fingerprint(samples: Sequence[Sample], digests: ImageDigests) -> str:
-    """SHA-256-like hex digest of the samples' content, independent of where the files lie."""
+    """A hex digest of the samples' content, independent of where the files lie.
+
+    A field that only names things, differently in different files of the same data, is left out by
+    `field(metadata={"fingerprint": False})`.
+    """
     return digest(*(part for sample in samples for part in _content(sample, digests))).hex()
 
 
@@ -166,7 +201,8 @@ def _content(value: Any, digests: ImageDigests) -> Iterator[bytes]:
         yield b"unreadable" if isinstance(content, Failure) else content
     elif is_dataclass(value):
         for entry in fields(value):
-            yield from _content(getattr(value, entry.name), digests)
+            if entry.metadata.get("fingerprint", True):
+                yield from _content(getattr(value, entry.name), digests)
     elif isinstance(value, tuple):
         yield str(len(value)).encode()
         for item in value:
@@ -186,9 +222,33 @@ def _images(value: Any) -> Iterator[ImageRef]:
             yield from _images(item)
 
 
+def _variant(config: RunConfig, adapter_class: AdapterClass, purpose: str) -> str | None:
+    """The variant asked for; for a checkpoint alone, the variant that it is the checkpoint of, if any.
+
+    Raises:
+        ConfigError: The checkpoint belongs to no variant, and variants are asked differently.
+    """
+    if config.variant is not None or config.checkpoint is None:
+        return config.variant
+    variants: Sequence[Variant] = adapter_class.card.variants
+    for variant in variants:
+        if any(ref.source == config.checkpoint for ref in variant.checkpoints.values()):
+            return variant.name
+    recipes = [registry.profile(adapter_class, variant.name).recipe(purpose) for variant in variants]
+    if any(recipe != recipes[0] for recipe in recipes):
+        names = ", ".join(variant.name for variant in variants)
+        raise ConfigError(
+            f"{config.model}: which prompt {config.checkpoint} wants depends on the variant it is of.",
+            f"Name one with --variant: {names}.",
+        )
+    return None
+
+
 def _checkpoint(config: RunConfig, adapter_class: AdapterClass, purpose: str) -> Checkpoint:
     if config.checkpoint is not None:
-        return resolve(CheckpointRef(source=config.checkpoint, revision=config.revision), purpose)
+        named = CheckpointRef(source=config.checkpoint, revision=config.revision)
+        check_source(adapter_class.card, named)
+        return resolve(named, purpose)
     ref = checkpoint_ref(adapter_class.card, config.variant, purpose)
     return resolve(CheckpointRef(source=ref.source, revision=config.revision or ref.revision), purpose)
 
@@ -226,7 +286,7 @@ def _silence_libraries(card: ModelCard) -> None:
     if "transformers" in card.libraries:
         from transformers.utils import logging  # noqa: PLC0415 # a run that the cache answers never gets here
 
-        logging.disable_progress_bar()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers has no types here
 
 
 def _device(name: str) -> str:

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
 
-from evalkit.types import Prediction, Sample
+from evalkit.types import Capability, ModelCard, Prediction, Sample, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from evalkit.model import Model
-    from evalkit.types import Capability, MetricValue, Preprocessing, Route, TaskCard
+    from evalkit.types import MetricValue, Preprocessing, Recipe, Route, TaskCard
     from evalkit.types import Protocol as EvalProtocol
 
 SampleT = TypeVar("SampleT", bound=Sample)
 PredictionT = TypeVar("PredictionT", bound=Prediction)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelProfile:
+    """What is known of a model before anything of it is loaded."""
+
+    card: ModelCard
+    variant: Variant
+    capabilities: tuple[Capability, ...]
+
+    def recipe(self, purpose: str) -> Recipe | None:
+        """How this model is officially asked for a purpose; None where neither its variant nor its family says.
+
+        The variant's recipes come first. In each, a purpose is looked up as given (`vqa/vqav2`), then without its last
+        `/part` (`vqa`), then as `default`.
+        """
+        for recipes in (self.variant.recipes, self.card.recipes):
+            for key in (purpose, purpose.rpartition("/")[0], "default"):
+                if key in recipes:
+                    return recipes[key]
+        return None
 
 
 class Task(Protocol[SampleT, PredictionT]):
@@ -42,8 +64,8 @@ class Task(Protocol[SampleT, PredictionT]):
         """
         ...
 
-    def route(self, capabilities: Sequence[Capability]) -> Route:
-        """The best route that a model with these capabilities can take, given the options.
+    def route(self, model: ModelProfile) -> Route:
+        """The best route that a model can take, given the options; with the recipe it is asked by, where there is one.
 
         Raises:
             CapabilityError: There is none.

@@ -142,13 +142,13 @@ class Embeddings:
 class CheckpointRef:
     """Where weights come from, before anything is looked up.
 
-    `source` is a hub id (`org/name`), a local folder, a local original checkpoint file, or `package:DIST[,DIST...]`
-    for weights that are installed as Python packages.
+    `source` is a hub id (`org/name`), a local folder, a local original checkpoint file, `package:DIST[,DIST...]`
+    for weights that are installed as Python packages, or `URL#MODEL` for a model behind a server.
     """
 
     source: str
     revision: str | None = None
-    """The hub commit (40 hex digits); None for anything that is not on the hub."""
+    """The hub commit (40 hex digits), or a label of the user's for a model behind a server; else None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,9 +159,11 @@ class Checkpoint:
     """As the user or the card named it."""
     revision: str | None
     paths: tuple[Path, ...]
-    """The snapshot folder, the local folder or file, or the folder of each package, in the order named."""
+    """The snapshot folder, the local folder or file, or the folder of each package, in the order named; none where a
+    server has the weights."""
     digest: str
-    """Hub: `commit:<40 hex>`. Local: `sha256:<hex>` of the content. Packages: name==version of each."""
+    """Hub: `commit:<40 hex>`. Local: `sha256:<hex>` of the content. Packages: name==version of each. Behind a server:
+    `served:URL#MODEL`, which says nothing of the content."""
     purpose: str
     """What the weights are loaded for, as `TaskCard.purpose`."""
 
@@ -199,6 +201,9 @@ class Variant:
     name: str
     checkpoints: Mapping[str, CheckpointRef]
     """Purpose -> checkpoint. A purpose is looked up as given, then without its last `/part`, then as `default`."""
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    """Recipes of this size, where they are not the family's (BLIP-2 asks OPT and FlanT5 differently); looked up before
+    `ModelCard.recipes`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +257,8 @@ class Route:
     name: str
     """As it stands in the protocol: `itc+itm`, `itc`, `generate`."""
     needs: tuple[Capability, ...]
+    recipe: Recipe | None = None
+    """How the model is asked on it; `Task.route` fills it in where a prompt, decoding or scoring rule is part of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,6 +404,7 @@ class RunResult:
     model: str
     """Adapter name, `blip`."""
     variant: str
+    """`custom` where a checkpoint was named and no variant."""
     checkpoint: str
     checkpoint_digest: str
     task: str
@@ -406,7 +414,7 @@ class RunResult:
     metrics: tuple[MetricValue, ...]
     main_metric: str
     data_fingerprint: str
-    """SHA-256 over the samples' content: ids, texts, and the bytes of every image."""
+    """A digest of the samples' content: ids, texts, and the bytes of every image."""
     limit: int | None
     """`--limit`; None for the whole split."""
     counts: Counts

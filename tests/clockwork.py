@@ -14,13 +14,19 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from evalkit.types import (
+    CandidateScore,
     Checkpoint,
     CheckpointRef,
+    Decoding,
     FloatArray,
+    GenerateRequest,
+    Generation,
     MatchRequest,
     ModelCard,
     Placement,
     Preprocessing,
+    Recipe,
+    ScoreRequest,
     Variant,
 )
 
@@ -111,6 +117,73 @@ class Mute:
         raise AssertionError("weights must not be loaded")
 
 
+class Speaker:
+    """Writes and scores texts by hashing; `CLOCKWORK_FAULT` makes its texts empty or cuts them off."""
+
+    card: ClassVar[ModelCard] = ModelCard(
+        name="speaker",
+        version=1,
+        summary="hashes, in words",
+        paper="",
+        licence="",
+        libraries=(),
+        variants=(Variant(name="only", checkpoints={"default": CheckpointRef(source="package:evalkit")}),),
+        recipes={
+            "captioning": Recipe(prompt="a picture of ", decoding=Decoding(max_new_tokens=16), source="none"),
+            "vqa": Recipe(
+                prompt="{question}", decoding=Decoding(max_new_tokens=9, num_beams=3), source="none", scoring="rank"
+            ),
+        },
+        scorings=("loglikelihood", "rank", "rank_paper"),
+        batch_size=4,
+    )
+    describe = Clockwork.describe
+    prepare_image = Clockwork.prepare_image
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
+        _log("load", [checkpoint.source])
+        return cls()
+
+    def generate(self, requests: Sequence[GenerateRequest[bytes]]) -> list[Generation]:
+        _log("generate", [_name(request.images[0], request.turns[0].text) for request in requests])
+        return [self._speak(_asked(request.images, text), text) for request in requests for text in _texts(request)]
+
+    def score_candidates(self, requests: Sequence[ScoreRequest[bytes]]) -> list[list[CandidateScore]]:
+        _log("score_candidates", [_name(request.images[0], request.turns[0].text) for request in requests])
+        return [
+            [
+                CandidateScore(logprob=-float(state[0]) - 1 if state[1] < 128 else float("-inf"), tokens=1)
+                for text in request.candidates
+                for state in [_asked(request.images, f"{request.scoring} {request.turns[0].text} {text}")]
+            ]
+            for request in requests
+        ]
+
+    def _speak(self, state: bytes, asked: str) -> Generation:
+        if os.environ.get("CLOCKWORK_FAULT") == "silent" and state[0] < 128:
+            return Generation(text=" \n", finish="stop", tokens=1)
+        length = 6 if "picture" in asked else 1
+        text = " ".join(WORDS[byte % len(WORDS)] for byte in state[:length])
+        cut = os.environ.get("CLOCKWORK_FAULT") == "cut" and state[0] < 128
+        return Generation(text=f" {text}\n", finish="length" if cut else "stop", tokens=6)
+
+
+WORDS = "a man woman dog cat on with two red bus yes no yes no yes no".split()
+
+
+def _asked(images: tuple[bytes, ...], text: str) -> bytes:
+    return hashlib.blake2b(b"".join(images) + text.encode(), digest_size=32).digest()
+
+
+def _texts(request: GenerateRequest[bytes]) -> list[str]:
+    return [turn.text for turn in request.turns]
+
+
+def _name(image: bytes, text: str) -> str:
+    return f"{hashlib.sha256(image).hexdigest()[:12]} {text}"
+
+
 def _vectors(contents: list[bytes]) -> FloatArray:
     import numpy as np
 
@@ -134,6 +207,6 @@ def install(folder: Path) -> None:
     info = folder / "clockwork-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: clockwork\nVersion: 1.0\n")
-    points = "".join(f"{name} = clockwork:{name.title()}\n" for name in ("clockwork", "encoder", "mute"))
+    points = "".join(f"{name} = clockwork:{name.title()}\n" for name in ("clockwork", "encoder", "mute", "speaker"))
     (info / "entry_points.txt").write_text(f"[evalkit.model_adapters]\n{points}")
     (folder / "clockwork.py").write_bytes(Path(__file__).read_bytes())

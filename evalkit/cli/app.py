@@ -18,7 +18,8 @@ app = typer.Typer(
     help="Evaluate vision-language models by the official protocols.",
 )
 data_app = typer.Typer(
-    rich_markup_mode=None,no_args_is_help=True, help="What data is present, how to get it, whether it is sound.")
+    rich_markup_mode=None, no_args_is_help=True, help="What data is present, how to get it, whether it is sound."
+)
 app.add_typer(data_app, name="data")
 
 
@@ -44,6 +45,15 @@ class TableFormat(StrEnum):
     md = "md"
     csv = "csv"
     json = "json"
+
+
+class ServerFormat(StrEnum):
+    """Whose evaluation server a file is for."""
+
+    auto = "auto"
+    vqa = "vqa"
+    nocaps = "nocaps"
+    coco = "coco"
 
 
 DataDir = Annotated[
@@ -77,7 +87,8 @@ def run(
     task: Annotated[str, typer.Option(help="A task; `evalkit list` shows them.")],
     variant: Annotated[str | None, typer.Option(help="A size of the family. [default: the card's first]")] = None,
     checkpoint: Annotated[
-        str | None, typer.Option(help="Hub id, local folder or original file. [default: the card's for this task]")
+        str | None,
+        typer.Option(help="Hub id, local folder, original file, or URL#MODEL. [default: the card's for this task]"),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Hub commit. [default: the card's pinned one]")] = None,
     data_dir: DataDir = None,
@@ -164,13 +175,31 @@ def show(run: RunArgument, runs_dir: RunsDir = None) -> None:
 def rescore(
     run: RunArgument,
     data_dir: DataDir = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", metavar="NAME=VALUE", help="Score by another option: -o backend=pycocoevalcap."),
+    ] = None,
     write: Annotated[bool, typer.Option("--write", help="Replace the run's stored numbers.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Score a stored run again, without a model."""
     from evalkit.cli.rescore import rescore_command
 
-    rescore_command(run, data_dir=data_dir, write=write, runs_dir=runs_dir)
+    rescore_command(run, data_dir=data_dir, options=option or [], write=write, runs_dir=runs_dir)
+
+
+@app.command("export")
+def export(
+    run: RunArgument,
+    format: Annotated[ServerFormat, typer.Option("--format", "-f", help="Whose file.")] = ServerFormat.auto,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write. [default: stdout]")] = None,
+    data_dir: DataDir = None,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Write a run's answers as the file that a benchmark's evaluation server takes."""
+    from evalkit.cli.export import export_command
+
+    export_command(run, format=format.value, output=output, data_dir=data_dir, runs_dir=runs_dir)
 
 
 @data_app.command("status")

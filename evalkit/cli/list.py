@@ -7,14 +7,13 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from evalkit.cli.console import stdout
-from evalkit.registry import adapter_names, load_adapter, load_task, missing_extra, route_or_reason, task_names
+from evalkit.registry import all_adapters, all_tasks, missing_extra, route_or_reason
 from evalkit.types import Route
 
 
 def list_command(*, matrix: bool) -> None:
     """Print tasks, models, and the matrix of what runs with what."""
-    tasks = {name: load_task(name) for name in task_names()}
-    adapters = {name: load_adapter(name) for name in adapter_names()}
+    tasks, adapters = all_tasks(), all_adapters()
     console = stdout()
 
     table = _table("Tasks", "task", "what it measures", "main metric")

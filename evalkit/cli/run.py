@@ -9,7 +9,7 @@ from rich.text import Text
 from evalkit.cli.console import stderr
 from evalkit.cli.leaderboard import print_table
 from evalkit.cli.progress import ConsoleProgress
-from evalkit.errors import ConfigError
+from evalkit.options import parse_pairs
 from evalkit.runner import Dtype, RunConfig, run
 from evalkit.settings import read_settings
 from evalkit.store import read_run
@@ -51,7 +51,7 @@ def run_command(
         cache_dir=settings.cache_dir,
         runs_dir=settings.runs_dir,
         limit=limit,
-        options=_options(options) | {name: str(value) for name, value in named.items() if value is not None},
+        options=parse_pairs(options) | {name: str(value) for name, value in named.items() if value is not None},
         device=device,
         dtype=dtype,
         batch_size=batch_size,
@@ -61,20 +61,15 @@ def run_command(
     run_dir = run(config, ConsoleProgress())
     result = read_run(run_dir)
     print_table([result])
+    if not any(metric.metric == result.main_metric for metric in result.metrics):
+        stderr().print(
+            Text(
+                f"{result.main_metric} cannot be computed here: the answers of this split are not public. "
+                f"Write the server's file: evalkit export {result.run_id}"
+            )
+        )
     if result.counts.failed:
         stderr().print(
             Text(f"{result.counts.failed} of {result.counts.samples} samples failed: this run is incomplete.")
         )
     stderr().print(Text(f"run: {run_dir}", style="dim"))
-
-
-def _options(pairs: list[str]) -> dict[str, str]:
-    options: dict[str, str] = {}
-    for pair in pairs:
-        name, separator, value = pair.partition("=")
-        if not separator or not name:
-            raise ConfigError(
-                f"--option {pair!r} is not of the form NAME=VALUE.", "Write, for example, -o rerank_k=64."
-            )
-        options[name] = value
-    return options

@@ -9,7 +9,7 @@ A pair that is a candidate in both directions is matched once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.errors import CapabilityError, ConfigError, DataError
@@ -35,7 +35,9 @@ class RetrievalSample(Sample):
 
     image: ImageRef
     captions: tuple[str, ...]
-    caption_ids: tuple[str, ...]
+    caption_ids: tuple[str, ...] = field(
+        metadata={"fingerprint": False}
+    )  # files of the same data number them differently
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,22 +13,17 @@ import numpy as np  # noqa: TID253 # see above
 from evalkit.errors import DataError
 from evalkit.families.retrieval import RetrievalPrediction, RetrievalSample
 from evalkit.metrics import eccv  # noqa: TID253 # see above
-from evalkit.metrics.ranks import (  # noqa: TID253 # see above
-    IntArray,
-    Ranks,
-    TopLists,
-    fold_ranks,
-    retrieval_ranks,
-    top_k,
-)
+from evalkit.metrics.ranks import Ranks, fold_ranks, retrieval_ranks  # noqa: TID253 # see above
 from evalkit.metrics.reranking import CandidatePairs  # noqa: TID253 # see above
+from evalkit.metrics.tiles import IntArray  # noqa: TID253 # see above
+from evalkit.metrics.top_lists import TopLists, top_k  # noqa: TID253 # see above
 from evalkit.model import Model  # noqa: TID253 # see above
 from evalkit.types import Failure, MatchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.metrics.ranks import FloatArray
+    from evalkit.metrics.tiles import FloatArray
     from evalkit.types import Embeddings
 
 Failures: TypeAlias = dict[int, str]

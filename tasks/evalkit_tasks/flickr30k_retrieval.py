@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from evalkit.families.retrieval import ROUTES, RetrievalTask
-
 from evalkit.datasets.blip_json import read_blip_json
 from evalkit.datasets.karpathy import read_karpathy
 from evalkit.datasets.locate import locate
+from evalkit.families.retrieval import ROUTES, RetrievalTask
 from evalkit.types import DataFile, DataSet, TaskCard
 
 if TYPE_CHECKING:

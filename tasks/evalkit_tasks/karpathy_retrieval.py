@@ -39,7 +39,7 @@ class KarpathyRetrieval(RetrievalTask):
                 DataFile(
                     path=".",
                     about=f"one {PATTERN} in Karpathy's layout, and the images it names",
-                    instructions=f"Write a {PATTERN} (docs/data.md has the layout) and name its folder with --data-dir.",
+                    instructions=f"Write a {PATTERN} (layout: docs/data.md) and name its folder with --data-dir.",
                 ),
             ),
         ),

@@ -163,7 +163,8 @@ os.fsync, os.rename = map(counted, real)
 run = RunResult(
     run_id="run", model="m", variant="v", checkpoint="c", checkpoint_digest="d", task="t", options={}, protocols=(),
     metrics=(), main_metric="x", data_fingerprint="f", limit=None,
-    assistants={}, counts=Counts(samples=1, failed=0, asked={}, from_cache={}), seconds={}, environment={}, created="2026",
+    counts=Counts(samples=1, failed=0, asked={}, from_cache={}), assistants={}, seconds={}, environment={},
+    created="2026",
 )
 store.write_run(pathlib.Path(sys.argv[1]), run, [Prediction(sample_id="1", failure=None)], pathlib.Path("/data"))
 print(calls)

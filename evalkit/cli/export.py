@@ -1,0 +1,56 @@
+"""`evalkit export`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from evalkit import store
+from evalkit.cli.console import stderr, stdout
+from evalkit.errors import StoreError
+from evalkit.report.server_files import server_file
+from evalkit.runner import reopen
+from evalkit.settings import read_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def export_command(run: str, *, format: str, output: Path | None, data_dir: Path | None, runs_dir: Path | None) -> None:
+    """Check that the run answers every sample of its split, and write the server's file.
+
+    Raises:
+        StoreError: The run was limited, or the file cannot be written.
+        DataError: The run's samples are not those of the split, or one has no answer.
+        ConfigError: The format is not one for these answers.
+    """
+    run_dir = store.resolve_run(run, read_settings(runs_dir=runs_dir).runs_dir)
+    limit = store.read_run(run_dir).limit
+    if limit is not None:
+        raise StoreError(
+            f"The run {run_dir.name} has the first {limit} samples only, and the server takes whole splits.",
+            "Run it without --limit.",
+        )
+    data_root = read_settings(data_dir=data_dir).data_dir if data_dir else store.read_data_dir(run_dir)
+    stored = reopen(run_dir, data_root)
+    content = server_file(stored.predictions, format)
+    if output is None:
+        stdout().out(content.decode(), end="", highlight=False)
+    else:
+        _write(output, content)
+    protocol = stored.result.protocols[-1].name
+    stderr().print(Text(f"{len(stored.predictions)} answers, one for every sample of {protocol}."))
+    if "-subset-" in protocol:
+        stderr().print("The annotation file is not the whole official one: the server may refuse this.")
+
+
+def _write(file: Path, content: bytes) -> None:
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StoreError(f"{file} cannot be written: {error.strerror}.", "Name another file with -o.") from error

@@ -1,0 +1,110 @@
+"""Numbers that the generative families share: means with intervals clustered by image, empty and cut-off texts.
+
+Imported inside the methods that use it, so it may import numpy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np  # noqa: TID253 # see above
+
+from evalkit.metrics.bootstrap import ClusterBootstrap, Interval, cluster_sums, interval  # noqa: TID253 # see above
+from evalkit.types import MetricValue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from evalkit.families.generation import GeneratedPrediction
+    from evalkit.metrics.bootstrap import DoubleArray
+
+
+class Clustered:
+    """Values over answers, and the resamples of the images that the answers belong to, drawn once for all of them."""
+
+    def __init__(self, clusters: Sequence[str], *, protocol: str, split: str) -> None:
+        numbers: dict[str, int] = {}
+        self.clusters = np.array([numbers.setdefault(name, len(numbers)) for name in clusters])
+        """(answers,): the cluster of each."""
+        self.bootstrap = ClusterBootstrap(len(numbers))
+        self.protocol = protocol
+        self.split = split
+
+    def under(self, split: str) -> Clustered:
+        """The same answers and resamples, for numbers that stand under another split."""
+        other = object.__new__(Clustered)
+        other.clusters, other.bootstrap = self.clusters, self.bootstrap
+        other.protocol, other.split = self.protocol, split
+        return other
+
+    def mean(
+        self,
+        metric: str,
+        values: DoubleArray,
+        members: NDArray[np.bool_] | None = None,
+        *,
+        value: float | None = None,
+        higher_is_better: bool = True,
+    ) -> MetricValue:
+        """The mean of one value an answer, in percent.
+
+        Args:
+            metric: Its name.
+            values: (answers,)
+            members: (answers,): which answers it is over; None for all.
+            value: The mean, where it is known exactly.
+            higher_is_better: Whether more is better.
+        """
+        taken = np.ones(len(values), bool) if members is None else members
+        known = float(values[taken].mean()) if value is None else value
+        resampled = self.resampled_mean(values, taken)
+        return self.value(metric, known, resampled, int(taken.sum()), higher_is_better=higher_is_better)
+
+    def resampled_mean(self, values: DoubleArray, members: NDArray[np.bool_] | None = None) -> DoubleArray:
+        """(resamples,): the mean of one value an answer on each resample; NaN where it holds no member."""
+        taken = np.ones(len(values), bool) if members is None else members
+        count = len(self.bootstrap.times_drawn[0])
+        sums = cluster_sums(np.where(taken, values, 0.0), self.clusters, count)
+        return self.bootstrap.ratio(sums, cluster_sums(taken, self.clusters, count))
+
+    def value(
+        self, metric: str, value: float, resampled: DoubleArray, n: int, *, higher_is_better: bool = True
+    ) -> MetricValue:
+        """A number whose value on each resample is known; resamples on which it is undefined are left out."""
+        defined = resampled[~np.isnan(resampled)]
+        ends = interval(defined) if len(defined) else Interval(low=np.nan, high=np.nan)
+        return MetricValue(
+            metric=metric,
+            split=self.split,
+            protocol=self.protocol,
+            value=value,
+            low=ends.low,
+            high=ends.high,
+            n=n,
+            higher_is_better=higher_is_better,
+        )
+
+
+def generation_values(
+    predictions: Sequence[GeneratedPrediction], answers: Sequence[str], over: Clustered
+) -> tuple[MetricValue, ...]:
+    """`empty` and `cut_off`: the share of generated texts that hold nothing, and that the token budget cut; in percent.
+
+    Nothing where nothing was generated: a ranking can be neither.
+
+    Args:
+        predictions: Those that did not fail.
+        answers: What was extracted of each.
+        over: The same answers' clusters.
+    """
+    generated = np.array([one.finish is not None for one in predictions])
+    if not generated.any():
+        return ()
+    empty = np.array([100.0 * (answer == "") for answer in answers])
+    cut = np.array([100.0 * (one.finish == "length") for one in predictions])
+    return tuple(
+        over.mean(name, values, generated, higher_is_better=False)
+        for name, values in (("empty", empty), ("cut_off", cut))
+    )
