@@ -65,6 +65,78 @@ def tiny_blip_retrieval(folder: Path, tokenizer_dir: Path, seed: int = 0) -> Pat
     return folder
 
 
+def _blip_folder(folder: Path, tokenizer_dir: Path, size: int) -> None:
+    """What a BLIP repository has beside its weights; images of `size` pixels."""
+    for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(tokenizer_dir / name, folder / name)
+    processor = {
+        "image_processor_type": "BlipImageProcessor",
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "size": {"height": size, "width": size},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor), "utf-8")
+
+
+def _loosen_tongue(decoder: torch.nn.Module, seed: int) -> None:
+    """Make [SEP] and some words likely: among 30,524 equals no text would ever end."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        bias = decoder.cls.predictions.bias
+        bias[1996 + torch.randperm(20_000, generator=draw)[:40]] += 12
+        bias[102] += 20
+
+
+def tiny_blip_caption(folder: Path, tokenizer_dir: Path, seed: int = 0) -> Path:
+    """A BLIP captioning checkpoint: two layers of width 64, images of 32 pixels in patches of 8.
+
+    Args:
+        folder: Made, and filled as a hub repository of `BlipForConditionalGeneration` is.
+        tokenizer_dir: The real bert-base-uncased tokenizer files.
+        seed: Of the weights.
+    """
+    from transformers import BlipConfig, BlipForConditionalGeneration
+
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = BlipConfig(
+        text_config={**sizes, "vocab_size": 30524, "max_position_embeddings": 64},
+        vision_config={**sizes, "image_size": 32, "patch_size": 8},
+    )
+    model = BlipForConditionalGeneration(config)
+    randomize(model, seed)
+    _loosen_tongue(model.text_decoder, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    _blip_folder(folder, tokenizer_dir, 32)
+    return folder
+
+
+def tiny_blip_vqa(folder: Path, tokenizer_dir: Path, seed: int = 0) -> Path:
+    """A BLIP question-answering checkpoint: two layers of width 64, patches of 96 pixels, stored for 384 pixels.
+
+    As the published ones, it is of the size that transformers' conversion chose, and is to be used at 480 pixels.
+
+    Args:
+        folder: Made, and filled as a hub repository of `BlipForQuestionAnswering` is.
+        tokenizer_dir: The real bert-base-uncased tokenizer files.
+        seed: Of the weights.
+    """
+    from transformers import BlipConfig, BlipForQuestionAnswering
+
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = BlipConfig(
+        text_config={**sizes, "vocab_size": 30524, "max_position_embeddings": 64},
+        vision_config={**sizes, "image_size": 384, "patch_size": 96},
+    )
+    model = BlipForQuestionAnswering(config)
+    randomize(model, seed)
+    _loosen_tongue(model.text_decoder, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    _blip_folder(folder, tokenizer_dir, 384)
+    return folder
+
+
 def tiny_clip(folder: Path, tokenizer_dir: Path, seed: int = 0, *, eos_token_id: int = 49407) -> Path:
     """A CLIP checkpoint: two layers of width 32, images of 32 pixels in patches of 8, 16-d embeddings.
 

@@ -1,0 +1,205 @@
+"""BLIP-2's generative half: captions, answers and the likelihood of candidates, with OPT or T5 as language model.
+
+An image becomes 32 vectors of the language model's width, which stand in front of the prompt. They are made once for
+all requests on an image. What transformers does with `<image>` tokens in the prompt is done here with the vectors
+themselves, so it does not matter whether a checkpoint's files know that token.
+
+OPT continues the prompt, which begins with its own start token, and stops at a newline; T5 encodes the prompt, and its
+decoder answers. Prompts of OPT are padded on the left.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Blip2ForConditionalGeneration
+
+from evalkit.errors import CheckpointError
+from evalkit.types import CandidateScore, Generation
+from evalkit_adapters._blip2_search import Continuation, search
+from evalkit_adapters._dual_encoder import load_pretrained
+from evalkit_adapters.blip2_inputs import load_language_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from evalkit.types import Decoding, FloatArray, Placement
+    from evalkit_adapters.blip2_inputs import LanguageTokenizer
+
+CHUNK_POSITIONS: Final = 16_384
+"""Prompt and candidate tokens whose keys and values lie in memory at once while candidates are scored."""
+
+
+class Blip2LanguageNetwork:
+    """Generation and scoring, from prepared images and prompts.
+
+    Args:
+        model: transformers' model, in evaluation mode, on its device.
+        tokenizer: Of the language model.
+    """
+
+    def __init__(self, model: Blip2ForConditionalGeneration, tokenizer: LanguageTokenizer) -> None:
+        self.model = model
+        self._language: Any = model.language_model  # OPT or T5, which share no class that says what is used here
+        self._tokenizer = tokenizer
+        self._latest: tuple[FloatArray, Tensor] | None = None
+        config: Any = model.config.text_config
+        self._encodes: bool = config.is_encoder_decoder
+        self._pad: int = config.pad_token_id
+        if self._encodes:
+            self._start: int = config.decoder_start_token_id if config.decoder_start_token_id is not None else self._pad
+            self._end: int = config.eos_token_id
+            self._close: int = config.eos_token_id
+        else:
+            self._start, self._end = config.bos_token_id, tokenizer.encode("\n")[0]
+        # what stands for an image among the ids, which the repetition penalty sees; OPT's start token is there anyway
+        self._image: int = self._start if model.config.image_token_id is None else model.config.image_token_id
+        self._unspoken = {self._pad, self._start, self._end, self._image, config.eos_token_id}
+
+    @classmethod
+    def load(cls, folder: Path, kind: Literal["opt", "t5"], placement: Placement) -> Blip2LanguageNetwork:
+        """Load the weights.
+
+        Raises:
+            CheckpointError: A file or a weight is missing, or the precision is one in which T5 overflows.
+        """
+        if kind == "t5" and placement.dtype == "float16":
+            raise CheckpointError(
+                f"{folder} has FlanT5 for language model, which overflows in float16.",
+                "Use --dtype bfloat16, as its authors do, or float32.",
+            )
+        tokenizer = load_language_tokenizer(folder)
+        model = load_pretrained(Blip2ForConditionalGeneration, folder, placement)
+        if len(tokenizer) > model.config.text_config.vocab_size:
+            raise CheckpointError(
+                f"{folder}: the tokenizer has more entries than the language model.",
+                "Copy the tokenizer's files from the checkpoint's hub page into the folder.",
+            )
+        return cls(model, tokenizer)
+
+    # ------------------------------------------------------------------------------------------------------- images
+    def image_vectors(self, images: Sequence[FloatArray]) -> list[Tensor]:
+        """(queries, width) of each image; one that occurs several times, or was the last before, is encoded once."""
+        known: dict[int, Tensor] = {} if self._latest is None else {id(self._latest[0]): self._latest[1]}
+        new = [image for image in {id(image): image for image in images}.values() if id(image) not in known]
+        if new:
+            pixels = torch.from_numpy(np.stack(new)).to(self.model.device, self.model.vision_model.dtype)
+            known.update(zip(map(id, new), self.model.get_image_features(pixels).pooler_output, strict=True))
+        self._latest = (images[-1], known[id(images[-1])])
+        return [known[id(image)] for image in images]
+
+    # --------------------------------------------------------------------------------------------------- generation
+    @torch.inference_mode()
+    def generate(self, images: Sequence[FloatArray], prompts: Sequence[str], decoding: Decoding) -> list[Generation]:
+        """The continuation of each prompt, in one batch."""
+        state, said = self._begin(self.image_vectors(images), prompts)
+        return [self._generation(row, decoding) for row in search(state, said, decoding, self._end)]
+
+    def _generation(self, ids: list[int], decoding: Decoding) -> Generation:
+        ended = self._end in ids
+        ids = ids[: ids.index(self._end)] if ended else ids
+        text = self._tokenizer.decode([token for token in ids if token not in self._unspoken])
+        if stops := [at for at in (text.find(stop) for stop in decoding.stop) if at >= 0]:
+            text, ended = text[: min(stops)], True
+        return Generation(text=text, finish="stop" if ended else "length", tokens=len(ids))
+
+    # ------------------------------------------------------------------------------------------------------ scoring
+    @torch.inference_mode()
+    def score(
+        self, images: Sequence[FloatArray], prompts: Sequence[str], candidates: Sequence[Sequence[str]]
+    ) -> list[list[CandidateScore]]:
+        """The log-likelihood of each prompt's candidates with the end token; a prompt is computed once for all."""
+        state, _ = self._begin(self.image_vectors(images), prompts)
+        answers = []
+        for row, asked in enumerate(candidates):
+            tokens = [self._candidate(candidate) for candidate in asked]
+            sums: dict[int, float] = {}
+            for part in _chunks(tokens, state.mask.shape[1]):
+                values = self._score_chunk([tokens[number] for number in part], state.copies(row, len(part)))
+                sums.update(zip(part, values, strict=True))
+            answers.append([CandidateScore(logprob=sums[number], tokens=len(ids)) for number, ids in enumerate(tokens)])
+        return answers
+
+    def _score_chunk(self, tokens: Sequence[list[int]], state: Continuation) -> list[float]:
+        longest, device = max(map(len, tokens)), state.logits.device
+        # padding on the right is never looked at: attention is causal, and padded places are left out of the sum
+        targets = torch.tensor([row + [self._pad] * (longest - len(row)) for row in tokens], device=device)
+        logits = state.logits[:, None]
+        if longest > 1:
+            logits = torch.cat([logits, state.follow(targets[:, :-1])], dim=1)
+        each = torch.log_softmax(logits.float(), dim=-1).gather(2, targets[:, :, None])[:, :, 0]
+        lengths = torch.tensor([len(row) for row in tokens], device=device)
+        real = torch.arange(longest, device=device) < lengths[:, None]
+        sums: list[float] = each.double().masked_fill(~real, 0).sum(dim=1).tolist()
+        return sums
+
+    def _candidate(self, candidate: str) -> list[int]:
+        """A candidate's tokens and the end token. OPT's byte pairs hold the space before a word; T5 adds its own."""
+        text = candidate if self._encodes or not candidate else f" {candidate.lstrip()}"
+        return [*self._tokenizer.encode(text), self._end]
+
+    # ------------------------------------------------------------------------------------------------------ prompts
+    def _begin(self, vectors: Sequence[Tensor], prompts: Sequence[str]) -> tuple[Continuation, list[list[int]]]:
+        """Compute prompts behind their images, and give what the repetition penalty counts as said."""
+        rows = [self._tokenizer.encode(prompt) for prompt in prompts]
+        if self._encodes:
+            return self._begin_t5(vectors, [[*row, self._close] for row in rows]), [[self._start] for _ in rows]
+        return self._begin_opt(vectors, [[self._start, *row] for row in rows])
+
+    def _begin_t5(self, vectors: Sequence[Tensor], rows: list[list[int]]) -> Continuation:
+        """The encoder on image and prompt, and the start token of the decoder."""
+        ids, mask = _padded(rows, self._pad, vectors[0].device, left=False)
+        embedded = self._language.get_input_embeddings()(ids)
+        images = torch.stack(list(vectors)).to(embedded.dtype)
+        mask = torch.cat([mask.new_ones(images.shape[:2]), mask], dim=1)
+        encoded = self._language.get_encoder()(inputs_embeds=torch.cat([images, embedded], dim=1), attention_mask=mask)
+        start = torch.full((len(mask), 1), self._start, device=mask.device)
+        output = self._language(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=start, use_cache=True)
+        return Continuation(self._language, output.past_key_values, mask, output.logits[:, -1])
+
+    def _begin_opt(self, vectors: Sequence[Tensor], rows: list[list[int]]) -> tuple[Continuation, list[list[int]]]:
+        """The keys and values of each image, once for all of its prompts, and of the prompts behind them."""
+        # not [PAD] on the left of a prompt: the repetition penalty would see a token that batch 1 has not
+        ids, mask = _padded(rows, self._start, vectors[0].device, left=True)
+        different = list({id(vector): vector for vector in vectors}.values())
+        places = {id(vector): place for place, vector in enumerate(different)}
+        images = torch.stack(different).to(self._language.get_input_embeddings().weight.dtype)
+        cache = self._language(inputs_embeds=images, use_cache=True, logits_to_keep=1).past_key_values
+        cache.batch_select_indices(torch.tensor([places[id(vector)] for vector in vectors], device=ids.device))
+        mask = torch.cat([mask.new_ones(len(ids), images.shape[1]), mask], dim=1)
+        output = self._language(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(dim=1) - 1)[:, images.shape[1] :],
+            past_key_values=cache,
+            logits_to_keep=1,
+        )
+        said = [[self._image] * images.shape[1] + row for row in ids.tolist()]
+        return Continuation(self._language, cache, mask, output.logits[:, -1]), said
+
+
+def _padded(rows: list[list[int]], filler: int, device: torch.device, *, left: bool) -> tuple[Tensor, Tensor]:
+    """Ids and attention mask, (rows, longest) each."""
+    longest = max(map(len, rows))
+    gaps = [[filler] * (longest - len(row)) for row in rows]
+    ids = [[*gap, *row] if left else [*row, *gap] for gap, row in zip(gaps, rows, strict=True)]
+    lengths = torch.tensor([len(row) for row in rows], device=device)[:, None]
+    numbers = torch.arange(longest, device=device)
+    mask = (numbers >= longest - lengths) if left else (numbers < lengths)
+    return torch.tensor(ids, device=device), mask.long()
+
+
+def _chunks(tokens: Sequence[list[int]], prompt: int) -> Iterator[list[int]]:
+    """Numbers of candidates that are scored together: of neighbouring lengths, and not too many."""
+    part: list[int] = []
+    for number in sorted(range(len(tokens)), key=lambda number: len(tokens[number])):
+        if part and (len(part) + 1) * (prompt + len(tokens[number])) > CHUNK_POSITIONS:
+            yield part
+            part = []
+        part.append(number)
+    if part:
+        yield part
