@@ -40,7 +40,7 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[conse,eccv-caption,samples,dev]'
+	$(PIP) -e '.[conse,eccv-caption,evaluate,pycocoevalcap,samples,dev]'
 	touch $@ $(VENV)/.runtime
 
 clean:

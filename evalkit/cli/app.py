@@ -165,7 +165,7 @@ def leaderboard(
 
 @app.command("show")
 def show(run: RunArgument, runs_dir: RunsDir = None) -> None:
-    """Everything about one run: numbers, protocol, data, code, counts."""
+    """All about one run: numbers, protocol, data, code."""
     from evalkit.cli.show import show as show_run
 
     show_run(run, runs_dir=runs_dir)
@@ -196,7 +196,7 @@ def export(
     data_dir: DataDir = None,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Write a run's answers as the file that a benchmark's evaluation server takes."""
+    """Write the file that an evaluation server takes."""
     from evalkit.cli.export import export_command
 
     export_command(run, format=format.value, output=output, data_dir=data_dir, runs_dir=runs_dir)
@@ -204,7 +204,7 @@ def export(
 
 @data_app.command("status")
 def data_status(task: TaskArgument, data_dir: DataDir = None) -> None:
-    """What is present, what is missing, where it comes from, and its licence."""
+    """What is present or missing, its source and licence."""
     from evalkit.cli.data import status
 
     status(task, data_dir)
@@ -212,7 +212,7 @@ def data_status(task: TaskArgument, data_dir: DataDir = None) -> None:
 
 @data_app.command("prepare")
 def data_prepare(task: TaskArgument, data_dir: DataDir = None) -> None:
-    """Download and unpack what may be downloaded; say what to do for the rest."""
+    """Download what may be; say what to do for the rest."""
     from evalkit.cli.data import prepare
 
     prepare(task, data_dir)
@@ -220,7 +220,7 @@ def data_prepare(task: TaskArgument, data_dir: DataDir = None) -> None:
 
 @data_app.command("verify")
 def data_verify(task: TaskArgument, data_dir: DataDir = None) -> None:
-    """Check checksums, annotations, and that every image decodes."""
+    """Check checksums, annotations and every image."""
     from evalkit.cli.data import verify
 
     verify(task, data_dir)
