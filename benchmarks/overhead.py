@@ -8,7 +8,7 @@ A CLIP ViT-B/32 with random weights encodes generated photos and captions:
 
 Rounds alternate, so a change of the machine's speed hits all three alike. Run by hand:
 
-    python benchmarks/overhead.py [--images 256] [--rounds 3]
+    python benchmarks/overhead.py [--images 96] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def timed(work: Callable[[], object]) -> float:
 def main() -> None:
     """Print the three times and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     adapter = RandomClip()

@@ -45,7 +45,8 @@ def compare(images_count: int, threads: int, rounds: int) -> None:
     import numpy as np
     import torch
 
-    from evalkit.metrics.ranks import TILE_IMAGES, TILE_TEXTS, retrieval_ranks
+    from evalkit.metrics.ranks import retrieval_ranks
+    from evalkit.metrics.tiles import TILE_IMAGES, TILE_TEXTS
 
     torch.set_num_threads(threads)
     rng = np.random.default_rng(0)

@@ -13,15 +13,17 @@ import pytest
 from evalkit.errors import ModelOutputError
 from evalkit.metrics import ranks as ranks_module
 from evalkit.metrics import reranking as reranking_module
-from evalkit.metrics.ranks import Ranks, TopK, TopLists, fold_ranks, retrieval_ranks, top_k
+from evalkit.metrics import top_lists as top_lists_module
+from evalkit.metrics.ranks import Ranks, fold_ranks, retrieval_ranks
 from evalkit.metrics.reranking import CandidatePairs, reranked_ranks
 from evalkit.metrics.retrieval import recall_at_k
+from evalkit.metrics.top_lists import TopK, TopLists, top_k
 
 TILES = [(1, 1), (7, 7), (64, 64), (7, 64), (10**6, 10**6)]
 
 
 def scores_of(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    """All scores (n, m), by the definition in `evalkit.metrics.ranks`."""
+    """All scores (n, m), by the definition in `evalkit.metrics.tiles`."""
     stacks = images[:, None] if images.ndim == 2 else images
     products = np.einsum("nqd,md->nqm", stacks.astype(np.float64), texts.astype(np.float64))
     return products.max(axis=1).astype(np.float32)
@@ -291,7 +293,9 @@ def test_an_image_that_is_nobodys_candidate_is_not_asked_about() -> None:
     assert [each.tolist() for each in pairs.texts_of_images()] == [[0, 1], [0], [0, 2]]
 
 
-@pytest.mark.parametrize("module", [ranks_module, reranking_module], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [ranks_module, reranking_module, top_lists_module], ids=lambda module: module.__name__
+)
 def test_examples_in_docstrings(module: object) -> None:
     failed, tried = doctest.testmod(module)  # type: ignore[arg-type] # a module is an object to pytest's parameters
     assert tried > 0

@@ -16,8 +16,9 @@ from evalkit.errors import DataError
 from evalkit.metrics import eccv
 from evalkit.metrics import retrieval as retrieval_module
 from evalkit.metrics.bootstrap import Table
-from evalkit.metrics.ranks import Ranks, fold_ranks, retrieval_ranks, top_k
+from evalkit.metrics.ranks import Ranks, fold_ranks, retrieval_ranks
 from evalkit.metrics.retrieval import mean_rank, mean_recall, median_rank, recall_at_k, retrieval_values
+from evalkit.metrics.top_lists import top_k
 
 TABLE = Table(protocol="split/itc", split="test")
 

@@ -13,7 +13,7 @@ from evalkit.types import MetricValue
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.metrics.ranks import IntArray
+    from evalkit.metrics.tiles import IntArray
 
 DoubleArray: TypeAlias = NDArray[np.float64]
 Values: TypeAlias = NDArray[np.float64] | NDArray[np.int64] | NDArray[np.bool_]

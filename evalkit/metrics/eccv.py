@@ -23,8 +23,8 @@ import numpy as np
 
 from evalkit.errors import DataError
 from evalkit.metrics.bootstrap import ClusterBootstrap, DoubleArray, cluster_sums
-from evalkit.metrics.ranks import IntArray
 from evalkit.metrics.retrieval import RECALL_AT
+from evalkit.metrics.tiles import IntArray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

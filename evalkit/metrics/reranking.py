@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evalkit.metrics.ranks import BoolArray, FloatArray, IntArray, Ranks, TopK, TopLists
+from evalkit.metrics.ranks import Ranks
+from evalkit.metrics.top_lists import TopK, TopLists
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from evalkit.metrics.tiles import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

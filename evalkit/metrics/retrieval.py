@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evalkit.metrics.bootstrap import DoubleArray, Table
-    from evalkit.metrics.ranks import IntArray, Ranks
+    from evalkit.metrics.ranks import Ranks
+    from evalkit.metrics.tiles import IntArray
     from evalkit.types import MetricValue
 
 RECALL_AT = (1, 5, 10)
