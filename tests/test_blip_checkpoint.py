@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from blip_reference import original_name
 from safetensors.torch import load_file, save_file
 from tiny_checkpoints import randomize, tiny_blip_retrieval
 from transformers import BlipConfig, BlipForImageTextRetrieval
@@ -168,22 +168,6 @@ def test_a_folder_without_vocabulary_is_an_error(folder: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------------------- the original file
-def original_name(name: str) -> str:
-    """The name in `salesforce/BLIP` of a weight of transformers' model."""
-    for pattern, replacement in (
-        (r"^vision_model\.embeddings\.class_embedding$", "visual_encoder.cls_token"),
-        (r"^vision_model\.embeddings\.position_embedding$", "visual_encoder.pos_embed"),
-        (r"^vision_model\.embeddings\.patch_embedding\.", "visual_encoder.patch_embed.proj."),
-        (r"^vision_model\.encoder\.layers\.(\d+)\.layer_norm", r"visual_encoder.blocks.\1.norm"),
-        (r"^vision_model\.encoder\.layers\.(\d+)\.self_attn\.projection", r"visual_encoder.blocks.\1.attn.proj"),
-        (r"^vision_model\.encoder\.layers\.(\d+)\.self_attn", r"visual_encoder.blocks.\1.attn"),
-        (r"^vision_model\.encoder\.layers\.", "visual_encoder.blocks."),
-        (r"^vision_model\.post_layernorm", "visual_encoder.norm"),
-    ):
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
 def original_state(model: BlipForImageTextRetrieval) -> dict[str, torch.Tensor]:
     """All that `BLIP_Retrieval` of `salesforce/BLIP` saves."""
     state = {original_name(name): tensor for name, tensor in model.state_dict().items()}

@@ -189,7 +189,9 @@ import sys
 from pathlib import Path
 from evalkit.types import Checkpoint
 from evalkit_adapters.blip import BlipAdapter
-BlipAdapter.describe(Checkpoint(source="x", revision=None, paths=(Path({str(tmp_path)!r}),), digest="d", purpose="p"))
+folder = Path({str(tmp_path)!r})
+for purpose in ("retrieval", "captioning", "vqa"):
+    BlipAdapter.describe(Checkpoint(source="x", revision=None, paths=(folder,), digest="d", purpose=purpose))
 print(sorted({{"torch", "transformers", "numpy", "PIL", "tokenizers"}} & sys.modules.keys()))
 """
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -200,4 +202,4 @@ def test_the_documented_example_holds() -> None:
     import doctest
 
     results = doctest.testmod(blip_inputs)
-    assert (results.failed, results.attempted) == (0, 1)
+    assert (results.failed, results.attempted) == (0, 2)

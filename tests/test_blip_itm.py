@@ -15,7 +15,7 @@ from transformers import BlipConfig, BlipForImageTextRetrieval
 
 from evalkit.adapter import capabilities_of
 from evalkit.errors import CapabilityError
-from evalkit.types import Checkpoint, MatchRequest, Placement
+from evalkit.types import CAPABILITIES, Checkpoint, MatchRequest, Placement
 from evalkit_adapters import _blip_itm
 from evalkit_adapters._blip_itm import PackedMatcher, match_plain
 from evalkit_adapters.blip import BlipAdapter
@@ -259,14 +259,19 @@ def test_half_precision_drifts_little_and_answers_in_float32(
 
 # --------------------------------------------------------------------------------------------------------------- card
 def test_the_card_pins_every_checkpoint() -> None:
-    assert capabilities_of(BlipAdapter) == ("encode_image", "encode_text", "match")
-    assert [variant.name for variant in BlipAdapter.card.variants] == ["base", "large"]
-    for variant in BlipAdapter.card.variants:
+    assert capabilities_of(BlipAdapter) == CAPABILITIES
+    base, large, capfilt = BlipAdapter.card.variants
+    assert [base.name, large.name, capfilt.name] == ["base", "large", "base-capfilt-large"]
+    for variant in (base, large):
         checkpoints = variant.checkpoints
         assert checkpoints["retrieval"] == checkpoints["retrieval/coco"]
         assert checkpoints["retrieval/coco"].source == f"Salesforce/blip-itm-{variant.name}-coco"
         assert checkpoints["retrieval/flickr30k"].source == f"Salesforce/blip-itm-{variant.name}-flickr"
-        for checkpoint in checkpoints.values():
+        assert checkpoints["captioning"].source == f"Salesforce/blip-image-captioning-{variant.name}"
+    assert base.checkpoints["vqa"].source == "Salesforce/blip-vqa-base"
+    assert capfilt.checkpoints["vqa"].source == "Salesforce/blip-vqa-capfilt-large"
+    for variant in (base, large, capfilt):
+        for checkpoint in variant.checkpoints.values():
             assert checkpoint.revision is not None
             assert len(checkpoint.revision) == 40
             assert set(checkpoint.revision) <= set("0123456789abcdef")

@@ -1,4 +1,4 @@
-"""Loading BLIP's retrieval weights: from a transformers folder, or from the original `.pth` of `salesforce/BLIP`."""
+"""Loading BLIP's weights: from a transformers folder, or from the original `.pth` of `salesforce/BLIP`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import pickle
 import re
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,17 +16,28 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from torch.nn import functional
-from transformers import BlipConfig, BlipForImageTextRetrieval, BlipTextConfig, BlipVisionConfig
+from transformers import (
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipForImageTextRetrieval,
+    BlipForQuestionAnswering,
+    BlipTextConfig,
+    BlipVisionConfig,
+)
 from transformers.utils import logging as transformers_logging
 
 from evalkit.errors import CheckpointError
+from evalkit_adapters._blip_caption import BlipCaptionNetwork
 from evalkit_adapters._blip_network import BlipRetrievalNetwork
+from evalkit_adapters._blip_vqa import BlipVqaNetwork
 from evalkit_adapters.blip_inputs import ENC_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from evalkit.types import Placement
+    from evalkit_adapters.blip_card import Ability
+    from evalkit_adapters.blip_inputs import WordPieces
 
 VISION_EPS: Final = 1e-6
 """Of every LayerNorm in the vision tower. transformers' own default, 1e-5, is not what BLIP was trained with."""
@@ -35,11 +47,57 @@ BERT_REVISION: Final = "86b5e0934494bd15c9632b12f734a8a67f723594"
 _HEAD_SIZE = 64  # of BLIP base and large, both towers
 _OFFICIAL_HEADS = {768: 12, 1024: 16}
 _TRANSFORMERS_EPS = 1e-5
-# momentum copies, queues and temperature serve training, the decoder serves captions, position ids are 0, 1, 2, ...
-_UNUSED = re.compile(
-    r"(visual_encoder|text_encoder|vision_proj|text_proj)_m\..*|text_decoder\..*|temp|"
-    r"(image|text|idx|ptr)_queue|queue_ptr|text_encoder\.embeddings\.position_ids"
-)
+_POSITIONS = "vision_model.embeddings.position_embedding"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """What the weights of one ability look like."""
+
+    name: str
+    """As in messages."""
+    model: type[Any]
+    words: str
+    """Where the text tower begins, in transformers' names; tells its sizes."""
+    unused: re.Pattern[str]
+    """Names in files that are no weights of the model."""
+    example: str
+    """An original file of this kind."""
+    hint: str
+    """What to do where the weights are others."""
+
+
+_KINDS: dict[Ability, _Kind] = {
+    "retrieval": _Kind(
+        name="retrieval",
+        model=BlipForImageTextRetrieval,
+        words="text_encoder",
+        # momentum copies, queues and temperature serve training, the decoder serves captions, position ids are 0, 1, 2
+        unused=re.compile(
+            r"(visual_encoder|text_encoder|vision_proj|text_proj)_m\..*|text_decoder\..*|temp|"
+            r"(image|text|idx|ptr)_queue|queue_ptr|text_encoder\.embeddings\.position_ids"
+        ),
+        example="model_base_retrieval_coco.pth",
+        hint="Name a retrieval (itm) checkpoint; captioning and question-answering ones lack the matching head.",
+    ),
+    "captioning": _Kind(
+        name="captioning",
+        model=BlipForConditionalGeneration,
+        words="text_decoder.bert",
+        unused=re.compile(r"text_decoder\.bert\.embeddings\.position_ids"),
+        example="model_base_caption_capfilt_large.pth",
+        hint="Name a captioning checkpoint; retrieval ones lack the decoder, and that of question-answering ones reads "
+        "questions, not images.",
+    ),
+    "vqa": _Kind(
+        name="question-answering",
+        model=BlipForQuestionAnswering,
+        words="text_encoder",
+        unused=re.compile(r"(text_encoder|text_decoder\.bert)\.embeddings\.position_ids"),
+        example="model_base_vqa_capfilt_large.pth",
+        hint="Name a question-answering (vqa) checkpoint; retrieval and captioning ones lack one half of it.",
+    ),
+}
 _RENAMED = tuple(
     (re.compile(rf"visual_encoder\.{old}"), rf"vision_model.{new}")
     for old, new in (
@@ -55,32 +113,44 @@ _RENAMED = tuple(
 )
 
 
-def load_network(path: Path, image_size: int, placement: Placement) -> BlipRetrievalNetwork:
-    """BLIP's retrieval network, checked to be complete and of BLIP's architecture.
+def load_network(
+    path: Path, image_size: int, placement: Placement, ability: Ability, word_pieces: WordPieces
+) -> BlipRetrievalNetwork | BlipCaptionNetwork | BlipVqaNetwork:
+    """The network of an ability with its weights; see `load_model`."""
+    model = load_model(path, image_size, placement, ability)
+    if ability == "retrieval":
+        return BlipRetrievalNetwork(model)
+    return (BlipCaptionNetwork if ability == "captioning" else BlipVqaNetwork)(model, word_pieces)
+
+
+def load_model(path: Path, image_size: int, placement: Placement, ability: Ability) -> Any:
+    """A model of transformers, checked to be complete and of BLIP's architecture.
 
     Args:
         path: A folder in transformers' layout, or an original checkpoint file.
-        image_size: Side of the images it will be given, in pixels.
+        image_size: Side of the images it will be given, in pixels. Position embeddings of an original file, and of a
+            folder for question answering, are resampled to it.
         placement: Device and precision.
+        ability: Whose weights they are.
 
     Raises:
         CheckpointError: A file is missing or unreadable, weights are missing, left over or of another shape, or the
             configuration is not BLIP's.
     """
+    kind = _KINDS[ability]
     if path.is_file():
-        state = convert_original(_read_original(path))
-        config = _config_of(state, image_size, path)
-        grid = image_size // _side(_halves(config)[1].patch_size)
-        positions = "vision_model.embeddings.position_embedding"
-        state[positions] = resample_positions(state[positions], grid)
+        state = convert_original(_read_original(path), ability)
+        config = _config_of(state, image_size, path, kind)
+        state[_POSITIONS] = resample_positions(state[_POSITIONS], image_size // _side(_halves(config)[1].patch_size))
     else:
         state, config = None, _read_config(path)
-    check_architecture(config, image_size, path)
+    stored_size = _side(_halves(config)[1].image_size)
+    check_architecture(config, stored_size if ability == "vqa" else image_size, path, kind.name)
     _halves(config)[1].layer_norm_eps = VISION_EPS
     try:
         with _quietly():
             # typed as a model, but a pair when asked for the report
-            loaded: Any = BlipForImageTextRetrieval.from_pretrained(
+            loaded: Any = kind.model.from_pretrained(
                 None if state is not None else path,
                 config=config,
                 state_dict=state,
@@ -94,8 +164,20 @@ def load_network(path: Path, image_size: int, placement: Placement) -> BlipRetri
             f"The weights in {path} cannot be loaded: {error}.", "Get the checkpoint again."
         ) from error
     model, report = loaded
-    _check_complete(report, path)
-    return BlipRetrievalNetwork(model.to(placement.device).eval())
+    _check_complete(report, path, kind)
+    if stored_size != image_size:
+        _resize(model, image_size)
+    return model.to(placement.device).eval()
+
+
+def _resize(model: Any, image_size: int) -> None:
+    """Make a model take images of another size."""
+    embeddings = model.vision_model.embeddings
+    grid = image_size // embeddings.patch_size
+    resampled = resample_positions(embeddings.position_embedding.data.float(), grid)
+    embeddings.position_embedding = torch.nn.Parameter(resampled.to(embeddings.position_embedding.dtype))
+    embeddings.image_size = model.config.vision_config.image_size = image_size
+    embeddings.num_patches, embeddings.num_positions = grid**2, grid**2 + 1
 
 
 def find_vocabulary(path: Path) -> Path:
@@ -120,11 +202,11 @@ def find_vocabulary(path: Path) -> Path:
         raise missing from error
 
 
-def convert_original(original: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of an original state dict under transformers' names, without those that retrieval does not use."""
+def convert_original(original: Mapping[str, torch.Tensor], ability: Ability = "retrieval") -> dict[str, torch.Tensor]:
+    """The weights of an original state dict under transformers' names, without those that the ability does not use."""
     converted = {}
     for name, tensor in original.items():
-        if _UNUSED.fullmatch(name):
+        if _KINDS[ability].unused.fullmatch(name):
             continue
         new = name
         for pattern, replacement in _RENAMED:
@@ -154,7 +236,7 @@ def resample_positions(positions: torch.Tensor, grid: int) -> torch.Tensor:
     return torch.cat([positions[:, :1], patches.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
-def check_architecture(config: BlipConfig, image_size: int, path: Path) -> None:
+def check_architecture(config: BlipConfig, image_size: int, path: Path, kind: str = "retrieval") -> None:
     """Refuse what would run and give wrong scores.
 
     The number of attention heads and the LayerNorm epsilon change no shape, so nothing else would notice. Heads are
@@ -180,7 +262,7 @@ def check_architecture(config: BlipConfig, image_size: int, path: Path) -> None:
         wrong.append(f"vision_config.image_size is {vision.image_size}, the processor makes {image_size} pixels")
     if wrong:
         raise CheckpointError(
-            f"{path} is not a BLIP retrieval checkpoint as published: {'; '.join(wrong)}.",
+            f"{path} is not a BLIP {kind} checkpoint as published: {'; '.join(wrong)}.",
             "Correct its config.json, or use another checkpoint.",
         )
 
@@ -214,27 +296,28 @@ def _read_original(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def _config_of(state: Mapping[str, torch.Tensor], image_size: int, path: Path) -> BlipConfig:
+def _config_of(state: Mapping[str, torch.Tensor], image_size: int, path: Path, kind: _Kind) -> BlipConfig:
     """The architecture, read from the shapes; original files carry no configuration."""
     try:
-        words = state["text_encoder.embeddings.word_embeddings.weight"].shape
+        words = state[f"{kind.words}.embeddings.word_embeddings.weight"].shape
         patches = state["vision_model.embeddings.patch_embedding.weight"].shape
-        positions = state["text_encoder.embeddings.position_embeddings.weight"].shape[0]
-        text_inner = state["text_encoder.encoder.layer.0.intermediate.dense.weight"].shape[0]
+        positions = state[f"{kind.words}.embeddings.position_embeddings.weight"].shape[0]
+        text_inner = state[f"{kind.words}.encoder.layer.0.intermediate.dense.weight"].shape[0]
         vision_inner = state["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0]
-        joint = state["text_proj.weight"].shape[0]
-        _ = state["vision_model.embeddings.position_embedding"]
+        # the width of embeddings, which only retrieval has
+        joint = state["text_proj.weight"].shape[0] if kind is _KINDS["retrieval"] else words[1]
+        _ = state[_POSITIONS]
     except KeyError as error:
         raise CheckpointError(
-            f"{path} is not a BLIP retrieval checkpoint: it has no {error.args[0]}.",
-            "Name a retrieval checkpoint, for example model_base_retrieval_coco.pth.",
+            f"{path} is not a BLIP {kind.name} checkpoint: it has no {error.args[0]}.",
+            f"Name a {kind.name} checkpoint, for example {kind.example}.",
         ) from error
     return BlipConfig(
         text_config={
             "vocab_size": words[0],
             "hidden_size": words[1],
             "intermediate_size": text_inner,
-            "num_hidden_layers": _layers(state, r"text_encoder\.encoder\.layer\.(\d+)\."),
+            "num_hidden_layers": _layers(state, rf"{re.escape(kind.words)}\.encoder\.layer\.(\d+)\."),
             "num_attention_heads": words[1] // _HEAD_SIZE,
             "max_position_embeddings": positions,
         },
@@ -279,9 +362,9 @@ def _side(size: int | list[int] | tuple[int, int]) -> int:
     return size if isinstance(size, int) else size[0]
 
 
-def _check_complete(report: Mapping[str, Any], path: Path) -> None:
+def _check_complete(report: Mapping[str, Any], path: Path, kind: _Kind) -> None:
     # files written by transformers 4 carry the position ids, which are no weights
-    unexpected = [name for name in report["unexpected_keys"] if not _UNUSED.fullmatch(name)]
+    unexpected = [name for name in report["unexpected_keys"] if not kind.unused.fullmatch(name)]
     problems = [
         f"{kind} {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
         for kind, names in (
@@ -293,6 +376,5 @@ def _check_complete(report: Mapping[str, Any], path: Path) -> None:
     ]
     if problems:
         raise CheckpointError(
-            f"{path} does not hold exactly the weights of BLIP's retrieval model: {'; '.join(problems)}.",
-            "Name a retrieval (itm) checkpoint; captioning and question-answering ones lack the matching head.",
+            f"{path} does not hold exactly the weights of BLIP's {kind.name} model: {'; '.join(problems)}.", kind.hint
         )

@@ -1,87 +1,87 @@
-"""BLIP (Li et al. 2022): image and text embeddings (ITC) and image-text matching (ITM).
+"""BLIP (Li et al. 2022): retrieval (embeddings and matching), captions, and answers to questions.
 
-Follows `evaluation` in `train_retrieval.py` of https://github.com/salesforce/BLIP: texts keep [CLS] for the embedding
-and get [ENC] for matching, embeddings are projected first tokens, the matching score is the raw logit of class 1.
-Adding the cosine to it is the business of the retrieval tasks.
+Each is a network of its own with weights of its own; the checkpoint's purpose says which one is loaded. All follow
+https://github.com/salesforce/BLIP: `train_retrieval.py`, `models/blip.py`, `models/blip_vqa.py`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 from evalkit.errors import CapabilityError
-from evalkit.types import CheckpointRef, ModelCard, Preprocessing, Variant
-from evalkit_adapters.blip_inputs import MAX_TOKENS, MAX_WORDS, load_tokenizer, read_image_transform
+from evalkit.types import ModelCard, Preprocessing
+from evalkit_adapters.blip_card import RECIPES, SCORINGS, VARIANTS, ability_of
+from evalkit_adapters.blip_inputs import (
+    caption_tokenizer,
+    describe_details,
+    describe_text,
+    load_word_pieces,
+    only_image,
+    only_turn,
+    read_image_transform,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from PIL.Image import Image
 
-    from evalkit.types import Checkpoint, FloatArray, MatchRequest, Placement
-    from evalkit_adapters._blip_network import BlipRetrievalNetwork
-    from evalkit_adapters.blip_inputs import ImageTransform
-
-
-def _variant(name: str, *, coco: str, flickr: str) -> Variant:
-    on_coco = CheckpointRef(source=f"Salesforce/blip-itm-{name}-coco", revision=coco)
-    on_flickr = CheckpointRef(source=f"Salesforce/blip-itm-{name}-flickr", revision=flickr)
-    return Variant(
-        name=name,
-        checkpoints={"retrieval": on_coco, "retrieval/coco": on_coco, "retrieval/flickr30k": on_flickr},
+    from evalkit.types import (
+        CandidateScore,
+        Checkpoint,
+        FloatArray,
+        GenerateRequest,
+        Generation,
+        MatchRequest,
+        Placement,
+        ScoreRequest,
     )
+    from evalkit_adapters._blip_caption import BlipCaptionNetwork
+    from evalkit_adapters._blip_network import BlipRetrievalNetwork
+    from evalkit_adapters._blip_vqa import BlipVqaNetwork
+    from evalkit_adapters.blip_card import Ability
+    from evalkit_adapters.blip_inputs import ImageTransform, WordPieces
 
 
 class BlipAdapter:
-    """Retrieval with BLIP base and large.
+    """A retrieval checkpoint embeds and matches, a captioning one generates, a vqa one generates and scores.
 
-    Papers' "zero-shot Flickr30k" is the COCO checkpoint: name it with `--checkpoint`.
+    Each refuses what another does. Papers' "zero-shot Flickr30k" is the COCO checkpoint: name it with `--checkpoint`.
     """
 
     card: ClassVar[ModelCard] = ModelCard(
         name="blip",
         version=1,
-        summary="BLIP: image and text embeddings, and matching by cross-attention.",
+        summary="BLIP: embeddings and matching, captions, answers to questions.",
         paper="https://arxiv.org/abs/2201.12086",
         licence="BSD-3-Clause",
-        variants=(
-            _variant(
-                "base",
-                coco="7eaa90c11850c0b17fc38c6a11e7d88bd6ac231f",
-                flickr="1de29e660d91ae1786c1876212ea805a22eab251",
-            ),
-            _variant(
-                "large",
-                coco="fef05cafc05298067cbbca00b125749394a77a6f",
-                flickr="bda12e6506758f54261b5ab174b2c55a3ba143fb",
-            ),
-        ),
+        variants=VARIANTS,
+        recipes=RECIPES,
+        scorings=SCORINGS,
         libraries=("torch", "transformers", "tokenizers", "pillow"),
     )
 
     def __init__(
         self,
-        network: BlipRetrievalNetwork,
+        network: BlipRetrievalNetwork | BlipCaptionNetwork | BlipVqaNetwork,
+        ability: Ability,
         transform: ImageTransform,
-        tokenize: Callable[[str], tuple[int, ...]],
+        word_pieces: WordPieces,
     ) -> None:
         self.network = network
+        self._ability = ability
         self._transform = transform
-        self._tokenize = tokenize
+        self._tokenize = caption_tokenizer(word_pieces)
 
     @classmethod
     def describe(cls, checkpoint: Checkpoint) -> Preprocessing:
-        """The checkpoint's image size and normalization, and the fixed treatment of captions."""
-        transform = read_image_transform(checkpoint.path)
+        """The checkpoint's image size and normalization, and the fixed treatment of captions or questions."""
+        ability = ability_of(checkpoint.purpose)
+        transform = read_image_transform(checkpoint.path, vqa=ability == "vqa")
         return Preprocessing(
             image=f"{transform.size}x{transform.size} squash, bicubic (PIL)",
-            text=f"BLIP caption cleaning, {MAX_WORDS} words, {MAX_TOKENS} tokens",
-            details=(
-                ("image_mean", str(transform.mean)),
-                ("image_std", str(transform.std)),
-                ("first_token", "encode_text [CLS], match [ENC]"),
-                ("vision_layer_norm_eps", "1e-6"),
-            ),
+            text=describe_text(ability),
+            details=describe_details(checkpoint.path, transform, ability),
         )
 
     @classmethod
@@ -89,13 +89,16 @@ class BlipAdapter:
         """Load the weights from a transformers folder or an original `.pth`.
 
         Raises:
-            CheckpointError: A file is missing, or the weights or the vocabulary are not those of BLIP's retrieval.
+            CheckpointError: A file is missing, or the weights or the vocabulary are not those of BLIP for this purpose.
+            CapabilityError: BLIP has no network for this purpose.
         """
         from evalkit_adapters._blip_checkpoint import find_vocabulary, load_network  # noqa: PLC0415 (imports torch)
 
-        transform = read_image_transform(checkpoint.path)
-        tokenize = load_tokenizer(find_vocabulary(checkpoint.path))
-        return cls(load_network(checkpoint.path, transform.size, placement), transform, tokenize)
+        ability = ability_of(checkpoint.purpose)
+        transform = read_image_transform(checkpoint.path, vqa=ability == "vqa")
+        word_pieces = load_word_pieces(find_vocabulary(checkpoint.path))
+        network = load_network(checkpoint.path, transform.size, placement, ability, word_pieces)
+        return cls(network, ability, transform, word_pieces)
 
     def prepare_image(self, image: Image) -> FloatArray:
         """(3, size, size) float32."""
@@ -103,25 +106,43 @@ class BlipAdapter:
 
     def encode_image(self, images: Sequence[FloatArray]) -> FloatArray:
         """(n, 256) float32, L2-normalized."""
-        return self.network.embed_images(images)
+        return self._retrieval("encode_image").embed_images(images)
 
     def encode_text(self, texts: Sequence[str]) -> FloatArray:
         """(n, 256) float32, L2-normalized, in the space of the images."""
-        return self.network.embed_texts([self._tokenize(text) for text in texts])
+        return self._retrieval("encode_text").embed_texts([self._tokenize(text) for text in texts])
 
     def match(self, requests: Sequence[MatchRequest[FloatArray]]) -> list[FloatArray]:
-        """The ITM logit of "match" for each text, raw.
-
-        Raises:
-            CapabilityError: A request has more than one image.
-        """
-        for request in requests:
-            if len(request.images) != 1:
-                raise CapabilityError(
-                    f"blip matches texts with one image, and was given {len(request.images)}.",
-                    "Choose a model that matches texts with several images.",
-                )
+        """The ITM logit of "match" for each text, raw."""
+        network = self._retrieval("match")
         return [
-            self.network.match(request.images[0], [self._tokenize(text) for text in request.texts])
+            network.match(only_image(request.images), [self._tokenize(text) for text in request.texts])
             for request in requests
         ]
+
+    def generate(self, requests: Sequence[GenerateRequest[FloatArray]]) -> list[Generation]:
+        """What follows the user's text, or the answer to the user's question, by beam search as officially."""
+        self._check("generate", "captioning", "vqa")
+        network = cast("BlipCaptionNetwork | BlipVqaNetwork", self.network)
+        return network.generate(
+            [(only_image(asked.images), only_turn(asked.turns), asked.decoding) for asked in requests]
+        )
+
+    def score_candidates(self, requests: Sequence[ScoreRequest[FloatArray]]) -> list[list[CandidateScore]]:
+        """Scores of candidate answers to the user's question; see `BlipVqaNetwork.score` for the rules."""
+        self._check("score_candidates", "vqa")
+        network = cast("BlipVqaNetwork", self.network)
+        return network.score(
+            [(only_image(asked.images), only_turn(asked.turns), asked.candidates, asked.scoring) for asked in requests]
+        )
+
+    def _retrieval(self, method: str) -> BlipRetrievalNetwork:
+        self._check(method, "retrieval")
+        return cast("BlipRetrievalNetwork", self.network)
+
+    def _check(self, method: str, *abilities: Ability) -> None:
+        if self._ability not in abilities:
+            raise CapabilityError(
+                f"blip was loaded for {self._ability}, and {method} needs a checkpoint for {' or '.join(abilities)}.",
+                "Run it on a task of that purpose.",
+            )

@@ -12,23 +12,32 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from evalkit.errors import CheckpointError
+from evalkit.errors import CapabilityError, CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from PIL.Image import Image
 
-    from evalkit.types import FloatArray
+    from evalkit.types import FloatArray, Turn
+    from evalkit_adapters.blip_card import Ability
 
 MAX_WORDS: Final = 30
 MAX_TOKENS: Final = 35
+MAX_QUESTION_WORDS: Final = 50
+SEP_ID: Final = 102
+"""[SEP] ends every text, also a generated one."""
+DEC_ID: Final = 30522
+"""[DEC] begins every text that is generated or scored."""
 ENC_ID: Final = 30523
 """[ENC] marks the image-grounded encoder. Given by number: tokenizers saved beside weights often lack it."""
 BASE_VOCABULARY: Final = 30522
 """Entries of bert-base-uncased; [DEC] and [ENC] follow."""
 OFFICIAL_SIZE: Final = 384
+VQA_SIZE: Final = 480
+SHORTLIST: Final = 128
+"""`k_test` in configs/vqa.yaml: answers that `rank` scores in full."""
 OFFICIAL_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 OFFICIAL_STD: Final = (0.26862954, 0.26130258, 0.27577711)
 
@@ -36,6 +45,12 @@ _PUNCTUATION = re.compile(r'[.!"()*#:;~]')
 _SPACES = re.compile(r"\s{2,}")
 _BASE_VOCABULARY_SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"  # of its vocab.txt
 _BICUBIC = 3
+_SPECIAL_IDS = frozenset((0, 100, 101, SEP_ID, 103, DEC_ID, ENC_ID))  # [PAD] [UNK] [CLS] [SEP] [MASK] [DEC] [ENC]
+_TIDIED = (
+    *((f" {mark}", mark) for mark in (".", "?", "!", ",")),
+    (" ' ", "'"),
+    *((f" {ending}", ending) for ending in ("n't", "'m", "'s", "'ve", "'re")),
+)
 
 
 def clean_caption(caption: str) -> str:
@@ -49,6 +64,18 @@ def clean_caption(caption: str) -> str:
     """
     spaced = _SPACES.sub(" ", _PUNCTUATION.sub(" ", caption.lower()))
     return " ".join(spaced.rstrip("\n").strip(" ").split(" ")[:MAX_WORDS])
+
+
+def clean_question(question: str) -> str:
+    r"""A question as BLIP's VQA sees it (`pre_question`).
+
+    Lower case; each of `. ! " ( ) * # : ; ~` is removed and leaves no space, unlike in captions; spaces at the end are
+    removed; at most 50 words remain. The question mark stays.
+
+    >>> clean_question('What is the "big" (red) U.S. thing: a dog? ')
+    'what is the big red us thing a dog?'
+    """
+    return " ".join(_PUNCTUATION.sub("", question.lower()).rstrip(" ").split(" ")[:MAX_QUESTION_WORDS])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,14 +98,18 @@ class ImageTransform:
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def read_image_transform(path: Path) -> ImageTransform:
+def read_image_transform(path: Path, *, vqa: bool = False) -> ImageTransform:
     """The transform of a checkpoint: the official one of an original file, else as its processor's file says.
+
+    Question answering was trained and measured at 480 pixels. The published transformers folders say 384, because
+    whoever converted them resampled the position embeddings to that size; 384 therefore means 480 here, and the
+    embeddings are resampled back (see `_blip_checkpoint`). Any other size in the file is taken at its word.
 
     Raises:
         CheckpointError: The folder has no processor file, or one that asks for something else than BLIP does.
     """
     if path.is_file():
-        return ImageTransform(size=OFFICIAL_SIZE, mean=OFFICIAL_MEAN, std=OFFICIAL_STD)
+        return ImageTransform(size=VQA_SIZE if vqa else OFFICIAL_SIZE, mean=OFFICIAL_MEAN, std=OFFICIAL_STD)
     file, settings = _processor_settings(path)
     for name, expected in (("do_resize", True), ("do_rescale", True), ("do_normalize", True), ("resample", _BICUBIC)):
         if settings.get(name, expected) != expected:
@@ -95,7 +126,70 @@ def read_image_transform(path: Path) -> ImageTransform:
     mean, std = settings.get("image_mean", OFFICIAL_MEAN), settings.get("image_std", OFFICIAL_STD)
     if len(mean) != 3 or len(std) != 3:
         raise CheckpointError(f"{file}: image_mean and image_std must have three values each.", "Correct the file.")
+    if vqa and height == OFFICIAL_SIZE:
+        height = VQA_SIZE
     return ImageTransform(size=height, mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]))
+
+
+def describe_text(ability: Ability) -> str:
+    """The treatment of texts, for `Preprocessing`."""
+    return {
+        "retrieval": f"BLIP caption cleaning, {MAX_WORDS} words, {MAX_TOKENS} tokens",
+        "captioning": "continued as it is, [SEP] dropped",
+        "vqa": f"BLIP question cleaning, {MAX_QUESTION_WORDS} words, {MAX_TOKENS} tokens",
+    }[ability]
+
+
+def describe_details(path: Path, transform: ImageTransform, ability: Ability) -> tuple[tuple[str, str], ...]:
+    """What else changes an answer, for `Preprocessing`."""
+    details = [
+        ("image_mean", str(transform.mean)),
+        ("image_std", str(transform.std)),
+        (
+            "first_token",
+            {
+                "retrieval": "encode_text [CLS], match [ENC]",
+                "captioning": "[DEC]",
+                "vqa": "question [ENC], answer [DEC]",
+            }[ability],
+        ),
+        ("vision_layer_norm_eps", "1e-6"),
+    ]
+    if ability != "retrieval":
+        details.append(("beam_search", "as transformers 4.15: scores over the whole length, prompt included"))
+    if ability == "vqa":
+        details.append(("shortlist", f"rank, rank_paper: {SHORTLIST} answers by first token, ties in the list's order"))
+    if path.is_dir() and (stored := read_image_transform(path).size) != transform.size:
+        details.append(("position_embeddings", f"stored for {stored} pixels, resampled (bicubic)"))
+    return tuple(details)
+
+
+def only_image(images: Sequence[FloatArray]) -> FloatArray:
+    """The image of a request.
+
+    Raises:
+        CapabilityError: It has none, or more than one.
+    """
+    if len(images) != 1:
+        raise CapabilityError(
+            f"blip takes one image with a text, and was given {len(images)}.",
+            "Choose a model that takes several images.",
+        )
+    return images[0]
+
+
+def only_turn(turns: Sequence[Turn]) -> str:
+    """The text of a conversation's one turn, the user's.
+
+    Raises:
+        CapabilityError: The conversation is longer.
+    """
+    if len(turns) != 1 or turns[0].role != "user":
+        raise CapabilityError(
+            f"blip takes one text of the user, and was given a conversation of {len(turns)} turns.",
+            "Choose a model that holds conversations.",
+        )
+    return turns[0].text
 
 
 def _processor_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -118,11 +212,40 @@ def _processor_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     )
 
 
-def load_tokenizer(source: Path) -> Callable[[str], tuple[int, ...]]:
-    """The bert-base-uncased tokenizer over a vocabulary file, as a function from caption to token ids.
+class WordPieces:
+    """The tokenizer of bert-base-uncased over its words.
 
-    The function cleans the caption and gives [CLS] words [SEP], at most 35 ids, no padding. It remembers its answers: a
-    caption is asked about with many images.
+    Built from the words alone: the settings in tokenizer files (truncation, padding, case) vary between copies.
+
+    Args:
+        vocabulary: Word piece -> id.
+    """
+
+    def __init__(self, vocabulary: dict[str, int]) -> None:
+        from tokenizers import BertWordPieceTokenizer
+
+        self._tokenizer = BertWordPieceTokenizer(vocab=vocabulary, lowercase=True)
+        self._pieces = {number: piece for piece, number in vocabulary.items()}
+
+    def encode(self, text: str, limit: int | None = None) -> tuple[int, ...]:
+        """[CLS] pieces [SEP]; pieces beyond `limit` ids, those two included, are left out."""
+        ids = self._tokenizer.encode(text).ids
+        return tuple(ids) if limit is None or len(ids) <= limit else (*ids[: limit - 1], SEP_ID)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text as transformers 4's `BertTokenizer.decode(ids, skip_special_tokens=True)`, which BLIP's results used.
+
+        Not what `tokenizers` gives: that one tidies the spaces around punctuation piece by piece.
+        """
+        pieces = [self._pieces[number] for number in ids if number not in _SPECIAL_IDS]
+        text = " ".join(pieces).replace(" ##", "").strip()
+        for untidy, tidy in _TIDIED:
+            text = text.replace(untidy, tidy)
+        return text
+
+
+def load_word_pieces(source: Path) -> WordPieces:
+    """The tokenizer over a vocabulary file.
 
     Args:
         source: A `vocab.txt`, or a `tokenizer.json` of the tokenizers library; entries after those of
@@ -131,8 +254,6 @@ def load_tokenizer(source: Path) -> Callable[[str], tuple[int, ...]]:
     Raises:
         CheckpointError: The file is not the vocabulary of bert-base-uncased.
     """
-    from tokenizers import BertWordPieceTokenizer
-
     vocabulary = _read_vocabulary(source)
     base = sorted(vocabulary, key=vocabulary.__getitem__)[:BASE_VOCABULARY]
     if hashlib.sha256(("\n".join(base) + "\n").encode()).hexdigest() != _BASE_VOCABULARY_SHA256:
@@ -140,13 +261,24 @@ def load_tokenizer(source: Path) -> Callable[[str], tuple[int, ...]]:
             f"{source} is not the vocabulary of bert-base-uncased, which BLIP was trained with.",
             "Put the vocab.txt of hub repository google-bert/bert-base-uncased in its place.",
         )
-    # built from the words alone: the settings in tokenizer files (truncation, padding, case) vary between copies
-    tokenizer = BertWordPieceTokenizer(vocab=vocabulary, lowercase=True)
-    tokenizer.enable_truncation(max_length=MAX_TOKENS)
+    return WordPieces(vocabulary)
+
+
+def load_tokenizer(source: Path) -> Callable[[str], tuple[int, ...]]:
+    """The tokenizer over a vocabulary file, as a function from caption to token ids; see `load_word_pieces`.
+
+    The function cleans the caption and gives [CLS] words [SEP], at most 35 ids, no padding. It remembers its answers: a
+    caption is asked about with many images.
+    """
+    return caption_tokenizer(load_word_pieces(source))
+
+
+def caption_tokenizer(word_pieces: WordPieces) -> Callable[[str], tuple[int, ...]]:
+    """See `load_tokenizer`."""
 
     @lru_cache(maxsize=1 << 16)
     def tokenize(caption: str) -> tuple[int, ...]:
-        return tuple(tokenizer.encode(clean_caption(caption)).ids)
+        return word_pieces.encode(clean_caption(caption), MAX_TOKENS)
 
     return tokenize
 
