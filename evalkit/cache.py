@@ -10,6 +10,7 @@ short transactions that wait for each other.
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -51,7 +52,7 @@ class ResponseCache:
             ) from error
         with self._errors():
             self._connection = sqlite3.connect(self.file, timeout=_WAIT_SECONDS, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._switch_to_wal()
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._prepare_schema()
 
@@ -90,6 +91,19 @@ class ResponseCache:
         """Store one batch of (key, items, data) in one transaction."""
         with self._errors(), self._transaction():
             self._connection.executemany("INSERT INTO blocks (key, items, data) VALUES (?, ?, ?)", rows)
+
+    def _switch_to_wal(self) -> None:
+        """SQLite does not wait by itself for another process that is just making the file."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
 
     def _prepare_schema(self) -> None:
         with self._transaction():  # two runs may make the file at once

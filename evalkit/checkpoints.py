@@ -33,6 +33,7 @@ WEIGHT_SUFFIXES = frozenset(
 
 _CONFIGURATION = ("*.json", "*.txt", "*.model", "*.jinja")
 _HUB_WEIGHTS = ("*.safetensors", "*.bin")  # the latter only where a repository has none of the former
+_WANTED = "config.json and model.safetensors, or other *.safetensors, or *.bin"
 _NESTED_WEIGHTS = ("*/*.safetensors", "*/*.bin")  # other formats of the same weights, in subfolders
 _NOT_CONTENT = frozenset({".git", ".cache", "__pycache__"})
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
@@ -217,32 +218,38 @@ def _requirement(distributions: list[str]) -> str:
 def _from_hub(ref: CheckpointRef, purpose: str) -> Checkpoint:
     folder = None
     for local_only in (True, False):
+        if not local_only:
+            _check_reachable(ref, _absent(folder, ref))
         for weights in _HUB_WEIGHTS:
             folder = _snapshot(ref, weights, local_only=local_only)
-            if folder is not None and _is_complete(folder, weights):
+            if folder is not None and _is_complete(folder, weights, ref):
                 commit = folder.name  # what a branch or tag was resolved to
                 return Checkpoint(
                     source=ref.source, revision=commit, paths=(folder,), digest=f"commit:{commit}", purpose=purpose
                 )
-    # without a network, huggingface_hub gives what it has: a repository without weights, or a download cut short
+    # offline, huggingface_hub gives what it has: a repository without weights, or a download cut short
     raise CheckpointError(
-        f"The checkpoint {_name(ref)} has no complete weights in {folder}: looked for {' and '.join(_HUB_WEIGHTS)}.",
-        _remedy(ref),
+        f"The checkpoint {_name(ref)} has no complete weights in {folder}: looked for {_absent(folder, ref)}.", _remedy(ref)
     )
+
+
+def _check_reachable(ref: CheckpointRef, absent: str) -> None:
+    """Ask the hub once: `snapshot_download` would ask an unreachable one six times, in half a minute and on stderr."""
+    from huggingface_hub import constants, get_session  # noqa: PLC0415 # slow; local weights do without
+
+    if constants.HF_HUB_OFFLINE:  # `snapshot_download` asks nobody then
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)  # any answer will do
+    except _hub_errors() as error:
+        raise _unavailable(ref, error, absent) from error
 
 
 def _snapshot(ref: CheckpointRef, weights: str, *, local_only: bool) -> Path | None:
     """The snapshot folder; None if only this machine was to be asked and it has none, or a part."""
-    from huggingface_hub import constants, snapshot_download  # noqa: PLC0415 # slow; local weights do without
-    from huggingface_hub.errors import (  # noqa: PLC0415 # as above
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-    )
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 # slow; local weights do without
+    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415 # as above
 
-    # its bases are those of the HTTP library in use, which changed its name between versions of huggingface_hub
-    network = tuple(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
-    failures: tuple[type[Exception], ...] = (*network, OSError, HFValidationError)
     try:
         return Path(
             snapshot_download(
@@ -253,27 +260,65 @@ def _snapshot(ref: CheckpointRef, weights: str, *, local_only: bool) -> Path | N
                 local_files_only=local_only,
             )
         )
-    except failures as error:
+    except _hub_errors() as error:
         if local_only and isinstance(error, LocalEntryNotFoundError):
             return None
-        reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-        if constants.HF_HUB_OFFLINE:
-            reason = "HF_HUB_OFFLINE is set"
-        raise CheckpointError(
-            f"The checkpoint {_name(ref)} is {'' if ref.revision else 'no local path, is '}not in the hub cache "
-            f"{constants.HF_HUB_CACHE}, and could not be downloaded ({reason}).",
-            _remedy(ref),
-        ) from error
+        raise _unavailable(ref, error) from error
 
 
-def _is_complete(folder: Path, weights: str) -> bool:
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """What huggingface_hub raises where the network, the hub, the disk or a name is to blame."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415 # slow; local weights do without
+
+    # its bases are those of the HTTP library in use, which changed its name between versions of huggingface_hub
+    network = tuple(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
+    return (*network, OSError, HFValidationError)
+
+
+def _unavailable(ref: CheckpointRef, error: Exception, absent: str = _WANTED) -> CheckpointError:
+    """The error for weights that this machine has not, or not all of, and that the hub did not give."""
+    from huggingface_hub import constants  # noqa: PLC0415 # slow; local weights do without
+
+    reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    if constants.HF_HUB_OFFLINE:
+        reason = "HF_HUB_OFFLINE is set"
+    cached = Path(constants.HF_HUB_CACHE, f"models--{ref.source.replace('/', '--')}")
+    return CheckpointError(
+        f"The checkpoint {_name(ref)} is {'' if ref.revision else 'no local path, and is '}not, or only in part, in "
+        f"the hub cache (looked for {absent} in {cached}), and could not be downloaded ({reason}).",
+        _remedy(ref),
+    )
+
+
+def _is_complete(folder: Path, weights: str, ref: CheckpointRef) -> bool:
     """Whether weights are there, and all parts of them: an interrupted download leaves a part."""
-    present = {file.name for file in folder.glob(weights)}
+    return any(folder.glob(weights)) and not _absent_parts(folder, weights, ref)
+
+
+def _absent(folder: Path | None, ref: CheckpointRef) -> str:
+    """The files that are missing, for a message."""
+    parts = [part for weights in _HUB_WEIGHTS if folder for part in _absent_parts(folder, weights, ref)]
+    return ", ".join(parts) or _WANTED
+
+
+def _absent_parts(folder: Path, weights: str, ref: CheckpointRef) -> list[str]:
+    """The files that an index (`{"weight_map": {tensor: file}}`) names and that are not there.
+
+    Raises:
+        CheckpointError: The index is malformed.
+    """
+    absent: list[str] = []
     for index in folder.glob(f"{weights}.index.json"):
-        parts = json.loads(index.read_text("utf-8")).get("weight_map", {})
-        if not set(parts.values()) <= present:
-            return False
-    return bool(present)
+        try:
+            parts = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+            absent += sorted(part for part in parts if not (folder / part).exists())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            revision = f" --revision {ref.revision}" if ref.revision else ""
+            raise CheckpointError(
+                f"{index} is no index of the parts of a checkpoint ({type(error).__name__}: {error}).",
+                f"Get it again: `hf download {ref.source} {index.name}{revision} --force-download`.",
+            ) from error
+    return absent
 
 
 def _name(ref: CheckpointRef) -> str:

@@ -29,6 +29,9 @@ REMEDY = (
     "Replace the file, or go on without it with `--on-error skip`; `evalkit data verify TASK` lists every such image."
 )
 
+LOADER_VERSION = 1
+"""Raised by every change of `decode` that can move a pixel; part of the cache key."""
+
 _DIGEST_BYTES = 32
 
 # Pillow has no exception of its own for a damaged file: its decoders let through whatever the damage provokes.

@@ -11,6 +11,7 @@ numbers the same to the bit although a network's last bits depend on what else i
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -19,7 +20,8 @@ import numpy as np
 
 from evalkit import codec
 from evalkit.engine.base import Batch, Engine, Request, images_of
-from evalkit.errors import CapabilityError
+from evalkit.errors import CacheError, CapabilityError
+from evalkit.images import LOADER_VERSION
 from evalkit.planning import Piece, in_batches, plan_pieces
 from evalkit.types import (
     CandidateScore,
@@ -48,16 +50,19 @@ AnswerT = TypeVar("AnswerT")
 
 
 def fingerprint(card: ModelCard, checkpoint: Checkpoint, preprocessing: Preprocessing, dtype: str) -> bytes:
-    """What identifies a model's answers: weights, preprocessing, precision, adapter and library versions."""
-    libraries = [f"{name}=={version(name)}" for name in card.libraries]
+    """What identifies a model's answers: weights, preprocessing, precision, code and library versions.
+
+    Of the purpose only its kind counts (`retrieval` of `retrieval/coco`), so that tasks of a kind share answers.
+    """
     parts = [
         card.name,
         str(card.version),
         checkpoint.digest,
-        checkpoint.purpose,
+        checkpoint.purpose.partition("/")[0],
         repr(preprocessing),
         dtype,
-        *libraries,
+        f"loader {LOADER_VERSION}",
+        *(f"{name}=={version(name)}" for name in card.libraries),
     ]
     return codec.digest(*(part.encode() for part in parts))
 
@@ -225,13 +230,23 @@ class Model:
                 self._check(capability, request, answer, shape)
                 rows.append((key, pack(answer)))
             self._cache.commit_answers(rows)
-            known.update(rows)
             self._count(capability, len(rows), len(chunk))
         self._progress.finish()
+        # read again: where two runs answered the same at once, both go on with what was stored first
+        known |= self._cache.answers([key for chunk in todo for key in chunk])
         return [
-            key if isinstance(key, Failure) else failures[key] if key in failures else unpack(known[key])
+            key if isinstance(key, Failure) else failures[key] if key in failures else self._unpack(unpack, known[key])
             for key in keys
         ]
+
+    def _unpack(self, unpack: Callable[[bytes], AnswerT], data: bytes) -> AnswerT:
+        try:
+            return unpack(data)
+        except (struct.error, ValueError, KeyError, TypeError) as error:
+            raise CacheError(
+                f"The cache {self._cache.file} holds a damaged answer ({error}).",
+                "Delete the file (its answers will be asked again), or name another folder with --cache-dir.",
+            ) from error
 
     def _ask_conversations(
         self,
@@ -295,7 +310,8 @@ class Model:
         answers: dict[bytes, float] = {}
         # newest first, so that the oldest wins where two runs answered the same at once
         for items, data in reversed(self._cache.blocks(key)):
-            answers.update(zip(codec.split_items(items), codec.unpack_logits(data), strict=True))
+            logits = self._unpack(codec.unpack_logits, data)
+            answers.update(zip(codec.split_items(items), logits, strict=True))
         return np.array([answers[digest_of[text]] for text in texts], dtype=np.float32)
 
     # -- shared --------------------------------------------------------------------------------------------------------

@@ -51,7 +51,8 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
             raise ConfigError(
                 f"--option {pair!r} is not of the form NAME=VALUE.", "Write, for example, -o rerank_k=64."
             )
-        options[name] = value
+        if options.setdefault(name.replace("-", "_"), value) != value:
+            raise ConfigError(f"Option {name!r} is given twice, with different values.", "Give it once.")
     return options
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,10 +15,11 @@ from evalkit import registry, store
 from evalkit.adapter import AdapterClass, capabilities_of
 from evalkit.cache import ResponseCache
 from evalkit.checkpoints import checkpoint_ref, resolve
-from evalkit.codec import digest
+from evalkit.content import data_fingerprint, image_refs
 from evalkit.digests import ImageDigests
 from evalkit.engine.local import LocalEngine, OnError
-from evalkit.errors import ConfigError, DataError
+from evalkit.environment import versions
+from evalkit.errors import CapabilityError, ConfigError, DataError
 from evalkit.model import Model, fingerprint
 from evalkit.options import options_as_text, parse_options
 from evalkit.served import check_source
@@ -28,14 +27,13 @@ from evalkit.types import (
     Checkpoint,
     CheckpointRef,
     Counts,
-    Failure,
-    ImageRef,
     MetricValue,
     ModelCard,
     Placement,
     Prediction,
     RunResult,
     Sample,
+    TaskCard,
     Variant,
 )
 
@@ -65,6 +63,8 @@ class RunConfig:
     limit: int | None = None
     on_error: OnError = "stop"
     threads: int = 4
+    rerank_checkpoint: str | None = None
+    """Of the further model that re-ranks; None for its card's."""
     options: Mapping[str, str] = field(default_factory=dict)
     """The task's options, as text."""
 
@@ -81,56 +81,61 @@ def run(config: RunConfig, progress: Progress) -> Path:
         EvalkitError: Of the kind that says what is wrong.
     """
     task_class, adapter_class = registry.load_task(config.task), registry.load_adapter(config.model)
+    card: TaskCard = task_class.card
     registry.require_extra(adapter_class.card)
     task = task_class(parse_options(task_class.options_type, config.options, config.task))
-    variant = _variant(config, adapter_class, task_class.card.purpose)
+    variant = _variant(config, adapter_class, card.purpose)
     route = task.route(registry.profile(adapter_class, variant))
-    assistants = {name: registry.load_adapter(name) for name in task.assistants()}
-    for assistant in assistants.values():
-        registry.require_extra(assistant.card)
+    others = {name: _assistant(name) for name in task.assistants()}
+    _check_device(config.device)
     samples = task.samples(config.data_dir, config.limit)
     if not samples:
         raise DataError(f"Task {config.task!r} has no samples under {config.data_dir}.", "Give a larger --limit.")
     store.check_writable(config.runs_dir)
+    weights = [(adapter_class, _checkpoint(config, adapter_class, card.purpose))]
+    weights += [(other, _assistant_checkpoint(config, other, card.purpose)) for other in others.values()]
     seconds: dict[str, float] = {}
-    digests = ImageDigests(on_error=config.on_error, threads=config.threads)
+    digests = ImageDigests(on_error=config.on_error, threads=config.threads, progress=progress)
     with ResponseCache(config.cache_dir) as cache:
         with _timed(seconds, "data"):
-            digests.read(image for sample in samples for image in _images(sample))
-        checkpoint = _checkpoint(config, adapter_class, task_class.card.purpose)
-        model = _open(config, adapter_class, checkpoint, cache, digests, progress)
-        checkpoints = {
-            name: resolve(checkpoint_ref(other.card, None, task_class.card.purpose), task_class.card.purpose)
-            for name, other in assistants.items()
-        }
-        others = {
-            name: _open(config, other, checkpoints[name], cache, digests, progress)
-            for name, other in assistants.items()
-        }
-        protocols = task.protocols(samples, route, model.preprocessing)
+            digests.read(image for sample in samples for image in image_refs(sample))
+        devices: set[str] = set()
+        model, *assistants = (_open(config, *each, cache, digests, progress, devices) for each in weights)
         with _timed(seconds, "predict"):
-            predictions = task.predict(model, samples, route, others)
+            predictions = task.predict(model, samples, route, dict(zip(others, assistants, strict=True)))
+        for each in (model, *assistants):
+            each.close()
+        identities = {name: f"{one.source} {one.digest}" for name, (_, one) in zip(others, weights[1:], strict=True)}
+        described = tuple(
+            (f"matcher {name}", f"{identities[name]}, {other.preprocessing}")
+            for name, other in zip(others, assistants, strict=True)
+        )
+        answered = [one for one, got in zip(samples, predictions, strict=True) if got.failure is None]
+        protocols = task.protocols(answered, replace(route, assistants=described), model.preprocessing)
         with _timed(seconds, "score"):
             metrics = task.score(samples, predictions, protocols)
         result = RunResult(
             run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{config.model}-{config.task}",
             model=config.model,
             variant=variant or ("custom" if config.checkpoint else adapter_class.card.variants[0].name),
-            checkpoint=checkpoint.source,
-            checkpoint_digest=checkpoint.digest,
+            checkpoint=weights[0][1].source,
+            checkpoint_digest=weights[0][1].digest,
             task=config.task,
             options=options_as_text(task.options),
             protocols=protocols,
             metrics=metrics,
-            main_metric=task_class.card.main_metric,
+            main_metric=card.main_metric,
             data_fingerprint=data_fingerprint(samples, digests),
             limit=config.limit,
-            assistants={name: f"{item.source} {item.digest}" for name, item in checkpoints.items()},
-            counts=_counts(predictions, [model, *others.values()]),
+            assistants=identities,
+            notes=task.notes(samples, predictions),
+            counts=_counts(predictions, [model, *assistants]),
             seconds={phase: round(value, 3) for phase, value in seconds.items()},
-            environment=_environment(config),
+            environment=versions() | _settings(config, devices),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+        for note in result.notes:
+            progress.note(note)
         return store.write_run(config.runs_dir, result, predictions, config.data_dir)
 
 
@@ -186,42 +191,6 @@ def rescore(run_dir: Path, data_dir: Path, options: Mapping[str, str] | None = N
     return metrics
 
 
-def data_fingerprint(samples: Sequence[Sample], digests: ImageDigests) -> str:
-    """A hex digest of the samples' content, independent of where the files lie.
-
-    A field that only names things, differently in different files of the same data, is left out by
-    `field(metadata={"fingerprint": False})`.
-    """
-    return digest(*(part for sample in samples for part in _content(sample, digests))).hex()
-
-
-def _content(value: Any, digests: ImageDigests) -> Iterator[bytes]:
-    if isinstance(value, ImageRef):
-        content = digests[value]
-        yield b"unreadable" if isinstance(content, Failure) else content
-    elif is_dataclass(value):
-        for entry in fields(value):
-            if entry.metadata.get("fingerprint", True):
-                yield from _content(getattr(value, entry.name), digests)
-    elif isinstance(value, tuple):
-        yield str(len(value)).encode()
-        for item in value:
-            yield from _content(item, digests)
-    else:
-        yield repr(value).encode()
-
-
-def _images(value: Any) -> Iterator[ImageRef]:
-    if isinstance(value, ImageRef):
-        yield value
-    elif is_dataclass(value):
-        for entry in fields(value):
-            yield from _images(getattr(value, entry.name))
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _images(item)
-
-
 def _variant(config: RunConfig, adapter_class: AdapterClass, purpose: str) -> str | None:
     """The variant asked for; for a checkpoint alone, the variant that it is the checkpoint of, if any.
 
@@ -253,6 +222,23 @@ def _checkpoint(config: RunConfig, adapter_class: AdapterClass, purpose: str) ->
     return resolve(CheckpointRef(source=ref.source, revision=config.revision or ref.revision), purpose)
 
 
+def _assistant(name: str) -> AdapterClass:
+    """A further model, which is there to match."""
+    adapter_class = registry.load_adapter(name)
+    registry.require_extra(adapter_class.card)
+    if "match" not in capabilities_of(adapter_class):
+        raise CapabilityError(f"{name!r} has no matcher.", "Name a model that can match: `evalkit list`.")
+    return adapter_class
+
+
+def _assistant_checkpoint(config: RunConfig, adapter_class: AdapterClass, purpose: str) -> Checkpoint:
+    if config.rerank_checkpoint is None:
+        return resolve(checkpoint_ref(adapter_class.card, None, purpose), purpose)
+    named = CheckpointRef(source=config.rerank_checkpoint)
+    check_source(adapter_class.card, named)
+    return resolve(named, purpose)
+
+
 def _open(
     config: RunConfig,
     adapter_class: AdapterClass,
@@ -260,13 +246,16 @@ def _open(
     cache: ResponseCache,
     digests: ImageDigests,
     progress: Progress,
+    devices: set[str],
 ) -> Model:
     preprocessing = adapter_class.describe(checkpoint)
 
     def load() -> Any:
         _silence_libraries(adapter_class.card)
         progress.note(f"loading {adapter_class.card.name} from {checkpoint.source}")
-        return adapter_class.load(checkpoint, Placement(device=_device(config.device), dtype=config.dtype))
+        device = _device(config.device)
+        devices.add(device)
+        return adapter_class.load(checkpoint, Placement(device=device, dtype=config.dtype))
 
     return Model(
         card=adapter_class.card,
@@ -289,12 +278,23 @@ def _silence_libraries(card: ModelCard) -> None:
         logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers has no types here
 
 
+def _check_device(name: str) -> None:
+    """Refuse a name that is no device, before anything is read."""
+    if re.fullmatch(r"auto|(cpu|mps|cuda|xpu)(:\d+)?", name) is None:
+        raise ConfigError(f"--device {name!r} is no device.", "Give auto, cpu, cuda, cuda:1, mps or xpu.")
+
+
 def _device(name: str) -> str:
-    if name != "auto":
-        return name
     import torch  # noqa: PLC0415 # a run that the cache answers never gets here
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind != "cpu":
+        there = getattr(torch, kind).device_count()
+        if int(number or 0) >= there:
+            raise ConfigError(f"--device {name}: this torch sees {there} {kind} devices.", "Give --device cpu or auto.")
+    return name
 
 
 def _counts(predictions: Sequence[Prediction], models: Sequence[Model]) -> Counts:
@@ -319,29 +319,12 @@ def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     seconds[phase] = time.perf_counter() - start
 
 
-def _environment(config: RunConfig) -> dict[str, str]:
-    names = ("evalkit", "torch", "transformers", "numpy", "pillow")
+def _settings(config: RunConfig, devices: set[str]) -> dict[str, str]:
+    """How it ran; the device is the one that computed, not the one asked for."""
     return {
-        "python": sys.version.split()[0],
-        **{name: version(name) for name in names},
-        "git_commit": _git_commit(),
-        "device": config.device,
+        "device": ", ".join(sorted(devices)) or "none: every answer was in the cache",
         "dtype": config.dtype,
+        "batch_size": str(config.batch_size or "the card's"),
+        "on_error": config.on_error,
+        "threads": str(config.threads),
     }
-
-
-def _git_commit() -> str:
-    """The commit of the evalkit checkout that runs, with `+changes` if it was edited; empty where it is installed."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return ""
-    try:
-        commit = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--match=", "--dirty=+changes"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):  # git is absent, or refuses the folder
-        return ""
-    return commit.stdout.strip()

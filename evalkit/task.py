@@ -79,7 +79,13 @@ class Task(Protocol[SampleT, PredictionT]):
     def protocols(
         self, samples: Sequence[SampleT], route: Route, preprocessing: Preprocessing
     ) -> tuple[EvalProtocol, ...]:
-        """The protocol of each set of numbers that this run gives, main one last."""
+        """The protocol of each set of numbers that this run gives, main one last.
+
+        Args:
+            samples: Those that were answered: what failed is no part of what was measured.
+            route: As `route` gave it, with the assistants filled in.
+            preprocessing: The model's.
+        """
         ...
 
     def predict(
@@ -95,6 +101,10 @@ class Task(Protocol[SampleT, PredictionT]):
         protocols: Sequence[EvalProtocol],
     ) -> tuple[MetricValue, ...]:
         """Turn predictions into numbers: a pure function, so a stored run can be scored again."""
+        ...
+
+    def notes(self, samples: Sequence[SampleT], predictions: Sequence[PredictionT]) -> tuple[str, ...]:
+        """What a reader of the numbers should know: measures that are absent and why, contaminated data."""
         ...
 
 

@@ -259,6 +259,8 @@ class Route:
     needs: tuple[Capability, ...]
     recipe: Recipe | None = None
     """How the model is asked on it; `Task.route` fills it in where a prompt, decoding or scoring rule is part of it."""
+    assistants: tuple[tuple[str, str], ...] = ()
+    """Further models that take part, and what identifies their answers; filled in by the runner for the protocol."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -420,6 +422,8 @@ class RunResult:
     counts: Counts
     assistants: Mapping[str, str]
     """Further models that took part (`--rerank-with blip`) -> their checkpoint and its digest."""
+    notes: tuple[str, ...]
+    """What a reader of the numbers should know: measures that are absent and why, contaminated data."""
     seconds: Mapping[str, float]
     """Phase -> wall seconds."""
     environment: Mapping[str, str]

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,28 @@ def test_a_locked_cache_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(CacheError, match="locked.*Another process"):
             cache.commit_answers([(b"a", b"1")])
         other._connection.execute("ROLLBACK")
+
+
+def test_many_processes_may_make_the_file_at_once(tmp_path: Path) -> None:
+    script = f"""
+        import sys, time
+        from pathlib import Path
+        from evalkit.cache import ResponseCache
+        time.sleep(max(0, float(sys.argv[1]) - time.time()))
+        for number in range(20):
+            with ResponseCache(Path({str(tmp_path)!r}) / str(number)) as cache:
+                cache.commit_answers([(sys.argv[2].encode(), b"v")])
+    """
+    start = time.time() + 1.5
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script), str(start), str(number)], stderr=subprocess.PIPE, text=True
+        )
+        for number in range(4)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    for number in range(20):
+        with ResponseCache(tmp_path / str(number)) as cache:
+            assert len(cache.answers([b"0", b"1", b"2", b"3"])) == 4

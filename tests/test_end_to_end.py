@@ -227,8 +227,13 @@ def test_skipped_images_are_counted_shown_and_mark_the_run(world: World) -> None
         text=True,
         check=True,
     )
-    assert "2" in table.stdout
-    assert "fail" in table.stdout.lower() or "incomplete" in table.stdout.lower()
+    assert "2 of 23 samples failed" in " ".join(table.stdout.split()) or "failed: 2 of 23" in table.stdout
+    # what is left is not the data's whole, and is not called so
+    assert stored["protocols"][0]["name"] == "coco-karpathy-5k-subset-21"
+    log = world.folder / "log"
+    again = world.run("--on-error", "skip", environment=world.environment(CLOCKWORK_LOG=str(log)))
+    assert again.returncode == 0, again.stderr
+    assert not log.exists()  # a file that cannot be read loads no weights
 
 
 def spoil_json(world: World) -> None:
@@ -277,8 +282,12 @@ def empty_split(images: list[dict[str, Any]]) -> None:
 BAD = [
     ("truncated-json", spoil_json, [], {}, "dataset_coco.json"),
     ("no-captions", edit(drop_captions), [], {}, "caption"),
-    ("duplicate", edit(duplicate_first), [], {}, "1"),
-    ("empty-split", edit(empty_split), [], {}, "test"),
+    ("duplicate", edit(duplicate_first), [], {}, "image 1 occurs twice"),
+    ("empty-split", edit(empty_split), [], {}, "the split 'test' is empty"),
+    ("unknown-device", nothing, ["--device", "cud"], {}, "--device 'cud' is no device"),
+    ("absent-device", nothing, ["--device", "cuda:7"], {}, "--device cuda:7: this torch sees"),
+    ("twice", nothing, ["-o", "prompt=a {caption}", "-o", "prompt=b {caption}"], {}, "given twice"),
+    ("no-matcher", nothing, ["--rerank-with", "encoder"], {}, "'encoder' has no matcher"),
     ("missing-image", remove_first_photo, [], {}, "COCO_val2014_000000000001.png"),
     ("truncated-image", truncate_first_photo, [], {}, "COCO_val2014_000000000001.png"),
     ("nan", nothing, [], {"CLOCKWORK_FAULT": "nan"}, "NaN"),
@@ -288,7 +297,7 @@ BAD = [
     ("unknown-option", nothing, ["-o", "rerank_wiht=none"], {}, "Did you mean rerank_with"),
     ("not-an-option", nothing, ["-o", "rerank"], {}, "NAME=VALUE"),
     ("unknown-matcher", nothing, ["--rerank-with", "clokwork"], {}, "Did you mean clockwork"),
-    ("unknown-variant", nothing, ["--variant", "onli"], {}, "only"),
+    ("unknown-variant", nothing, ["--variant", "onli"], {}, "Did you mean only"),
     ("no-such-checkpoint", nothing, ["--checkpoint", "./absent"], {}, "absent"),
 ]
 
@@ -327,10 +336,25 @@ def test_what_a_model_cannot_do_is_refused_before_weights_load(
 
 
 def test_another_model_reranks(world: World) -> None:
-    result = world.run("--rerank-with", "clockwork", "--rerank-k", "3", model="encoder")
+    log = world.folder / "log"
+    result = world.run(
+        *("--rerank-with", "clockwork", "--rerank-k", "3"),
+        model="encoder",
+        environment=world.environment(CLOCKWORK_LOG=str(log)),
+    )
     assert result.returncode == 0, result.stderr
+    assert any(item.startswith("match") for item in asked_items(log))
     ((metrics, _),) = world.results()
-    assert {row["protocol"].split("/")[1] for row in json.loads(metrics)} == {"itc", "itc+clockwork@3"}
+    values: dict[str, list[float]] = {}
+    for row in json.loads(metrics):
+        values.setdefault(row["protocol"].split("/")[1], []).append(row["value"])
+    assert set(values) == {"itc", "itc+clockwork@3"}
+    assert values["itc"] != values["itc+clockwork@3"]
+    (run,) = (world.folder / "runs").iterdir()
+    stored = json.loads((run / "run.json").read_text())
+    assert stored["assistants"]["clockwork"].startswith("package:evalkit ")
+    details = dict(stored["protocols"][-1]["preprocessing"]["details"])
+    assert details["matcher clockwork"].startswith(stored["assistants"]["clockwork"])
 
 
 def test_rescore_gives_the_same_numbers_without_a_model(world: World) -> None:
@@ -372,3 +396,23 @@ def test_list_is_quick_and_imports_nothing_heavy(world: World) -> None:
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "evalkit", "--help"], check=True, capture_output=True)
     assert time.perf_counter() - start < 5  # a guard against an import of torch, not a measurement
+
+
+def test_rescore_says_when_a_number_is_absent_or_differs(world: World) -> None:
+    assert world.run().returncode == 0
+    (run,) = (world.folder / "runs").iterdir()
+    rows = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps([{**rows[0], "value": 99.0}, *rows[3:]], indent=1) + "\n")
+    command = [sys.executable, "-m", "evalkit", "rescore", str(run)]
+    result = subprocess.run(command, env=world.environment(), capture_output=True, text=True, check=False)
+    assert result.returncode == 1, result.stderr
+    assert "3 numbers differ from the stored ones" in result.stderr
+
+
+def test_the_device_and_how_it_ran_are_recorded(world: World) -> None:
+    for _ in range(2):
+        assert world.run("--batch-size", "5").returncode == 0
+    first, second = (json.loads((run / "run.json").read_text()) for run in sorted((world.folder / "runs").iterdir()))
+    assert first["environment"]["device"] in ("cpu", "cuda")
+    assert second["environment"]["device"] == "none: every answer was in the cache"
+    assert first["environment"]["batch_size"] == "5"

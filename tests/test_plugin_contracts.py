@@ -120,6 +120,7 @@ def test_a_task_has_the_interface(point: EntryPoint) -> None:
         "samples": ["self", "data_dir", "limit"],
         "route": ["self", "model"],
         "assistants": ["self"],
+        "notes": ["self", "samples", "predictions"],
         "protocols": ["self", "samples", "route", "preprocessing"],
         "predict": ["self", "model", "samples", "route", "assistants"],
         "score": ["self", "samples", "predictions", "protocols"],

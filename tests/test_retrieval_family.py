@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
@@ -111,6 +112,7 @@ class SmallRetrieval(RetrievalTask):
     expected_captions = 30
     default_rerank_k = 4
     folds = 3
+    fold_protocol_name = "small-4-3-fold"
 
     def captioned_images(self, data_dir: Path) -> tuple[CaptionedImage, ...]:
         return tuple(
@@ -130,6 +132,7 @@ class WholeCoco(SmallRetrieval):
     expected_captions = 25_010
     coco_measures = True
     folds = 5
+    fold_protocol_name = "coco-karpathy-1k-5-fold"
     extra_captions = 10
     """Images with a sixth caption, at the front."""
 
@@ -167,8 +170,9 @@ def run(
     task: RetrievalTask, model: TableModel, samples: Sequence[RetrievalSample], **assistants: TableModel
 ) -> tuple[tuple[RetrievalPrediction, ...], tuple[MetricValue, ...], list[str]]:
     route = task.route(profile(model.capabilities))
-    protocols = task.protocols(samples, route, PREPROCESSING)
     predictions = task.predict(model, samples, route, assistants)  # type: ignore[arg-type] # a stand-in for `Model`
+    answered = [one for one, got in zip(samples, predictions, strict=True) if got.failure is None]
+    protocols = task.protocols(answered, route, PREPROCESSING)
     return predictions, task.score(samples, predictions, protocols), [protocol.id for protocol in protocols]
 
 
@@ -202,7 +206,7 @@ def test_one_run_gives_both_stages_each_under_its_own_protocol(tmp_path: Path) -
     samples = task.samples(tmp_path, None)
     model = table_for(samples)
     predictions, values, protocols = run(task, model, samples)
-    assert protocols == ["small-12/itc", "small-12/itc+itm@4"]
+    assert protocols == ["small-4-3-fold/itc", "small-12/itc", "small-12/itc+itm@4"]
 
     images = np.stack([model.images[sample.id] for sample in samples])
     texts = np.stack([model.texts[caption] for sample in samples for caption in sample.captions])
@@ -221,8 +225,8 @@ def test_one_run_gives_both_stages_each_under_its_own_protocol(tmp_path: Path) -
         assert numbers[protocol, "test", "i2t_r@1"].value == pytest.approx(100 * (ranks < 1).mean())
         assert numbers[protocol, "test", "i2t_mean_rank"].value == pytest.approx(ranks.mean() + 1)
         assert numbers[protocol, "test", "mean_recall"].n == 12 + 30
-    assert {split for protocol, split, _ in numbers if protocol.endswith("/itc")} == {"test", "test/3-fold-4"}
-    assert {split for protocol, split, _ in numbers if protocol.endswith("@4")} == {"test"}
+    assert {split for _, split, _ in numbers} == {"test"}
+    assert sum(protocol == "small-4-3-fold/itc" for protocol, _, _ in numbers) == 7
 
 
 def test_each_pair_of_both_directions_is_matched_once_and_each_image_asked_about_once(tmp_path: Path) -> None:
@@ -279,7 +283,7 @@ def test_the_prompt_is_for_the_embedding_and_the_matcher_gets_the_bare_caption(t
     captions = [caption for sample in samples for caption in sample.captions]
     assert model.encoded == [f"a {{photo}} of {caption}" for caption in captions]
     assert {text for _, text in model.matched} == set(captions)
-    (itc, itm) = task.protocols(samples, ITM, PREPROCESSING)
+    itc, itm = task.protocols(samples, ITM, PREPROCESSING)
     assert itc.prompt == itm.prompt == "a {photo} of {caption}"
 
 
@@ -290,7 +294,11 @@ def test_the_matcher_of_another_model(tmp_path: Path) -> None:
     blip.images = blip.texts = {}
     assert task.assistants() == ("blip",)
     predictions, _, protocols = run(task, model, samples, blip=blip)
-    assert protocols == ["small-12/itc", "small-12/itc+blip@3"]
+    assert protocols == ["small-4-3-fold/itc", "small-12/itc", "small-12/itc+blip@3"]
+    route = replace(task.route(profile(model.capabilities)), assistants=(("matcher blip", "weights 1"),))
+    *_, first, second = task.protocols(samples, route, PREPROCESSING)
+    assert ("matcher blip", "weights 1") in second.preprocessing.details
+    assert first.preprocessing == PREPROCESSING
     assert not model.matched
     assert [each.reranked_i2t_rank for each in predictions] == expected_second_stage(model, blip, samples, 3)[0]
     with pytest.raises(CapabilityError, match="'blip' has no matcher"):
@@ -313,7 +321,9 @@ def test_one_image_alone(tmp_path: Path) -> None:
 def test_a_failed_image_is_out_of_queries_and_gallery_and_says_why(tmp_path: Path, kind: str) -> None:
     task = SmallRetrieval(RetrievalOptions())
     samples = task.samples(tmp_path, None)
-    predictions, values, _ = run(task, table_for(samples, **{kind: ["3", "7"]}), samples)
+    predictions, values, protocols = run(task, table_for(samples, **{kind: ["3", "7"]}), samples)
+    # what is left is not the whole split, and is not called so
+    assert protocols == ["small-12-subset-10/itc", "small-12-subset-10/itc+itm@4"]
     for position in (3, 7):
         failed = predictions[position]
         assert failed.failure is not None
@@ -385,12 +395,12 @@ def test_options_that_cannot_be_used_are_refused(options: dict[str, Any], messag
 def test_protocols_say_what_was_measured(tmp_path: Path) -> None:
     task = SmallRetrieval(RetrievalOptions(rerank_k=20))
     whole = task.samples(tmp_path, None)
-    itc, itm = task.protocols(whole, ITM, PREPROCESSING)
+    _, itc, itm = task.protocols(whole, ITM, PREPROCESSING)
     assert (itc.id, itm.id) == ("small-12/itc", "small-12/itc+itm@20:12")  # 30 captions, 12 images
     assert itc.version == 3
     assert itc.preprocessing == PREPROCESSING
     assert itc.tie_rule.startswith("pessimistic")
-    assert [each.id for each in task.protocols(whole, ITC, PREPROCESSING)] == ["small-12/itc"]
+    assert [each.id for each in task.protocols(whole, ITC, PREPROCESSING)] == ["small-4-3-fold/itc", "small-12/itc"]
     part = task.samples(tmp_path, 5)
     assert [each.id for each in task.protocols(part, ITM, PREPROCESSING)] == [
         "small-12-subset-5/itc",
@@ -398,7 +408,7 @@ def test_protocols_say_what_was_measured(tmp_path: Path) -> None:
     ]
     wide = SmallRetrieval(RetrievalOptions(rerank_k=1000))
     assert wide.protocols(part, ITM, PREPROCESSING)[1].route == "itc+itm@11:5"
-    assert SmallRetrieval(RetrievalOptions()).protocols(whole, ITM, PREPROCESSING)[1].route == "itc+itm@4"
+    assert SmallRetrieval(RetrievalOptions()).protocols(whole, ITM, PREPROCESSING)[-1].route == "itc+itm@4"
 
 
 def test_reranking_everything_gives_what_its_protocol_says(tmp_path: Path) -> None:
@@ -406,7 +416,7 @@ def test_reranking_everything_gives_what_its_protocol_says(tmp_path: Path) -> No
     samples = task.samples(tmp_path, None)
     model = table_for(samples)
     predictions, _, protocols = run(task, model, samples)
-    assert protocols[1] == "small-12/itc+itm@30:12"
+    assert protocols[-1] == "small-12/itc+itm@30:12"
     assert len(model.matched) == 12 * 30
     assert [each.reranked_i2t_rank for each in predictions] == expected_second_stage(model, model, samples, 1000)[0]
 
@@ -431,21 +441,21 @@ def coco_run(
     samples = task.samples(tmp_path_factory.mktemp("data"), None)
     model = table_for(samples, matcher=False, size=4)
     predictions, values, protocols = run(task, model, samples)
-    assert protocols == ["coco-karpathy-5k/itc"]
+    assert protocols == ["coco-karpathy-1k-5-fold/itc", "coco-karpathy-5k/itc"]
     return task, model, samples, predictions, values
 
 
 def test_on_the_whole_of_coco_there_are_the_extended_measures_and_the_folds(coco_run: Any) -> None:
     task, _, samples, predictions, values = coco_run
     assert task.missing_measures(samples, predictions) is None
-    by_split: dict[str, set[str]] = {}
+    by_protocol: dict[str, set[str]] = {}
     for value in values:
-        by_split.setdefault(value.split, set()).add(value.metric)
-    assert set(by_split) == {"test", "test/5-fold-1k"}
-    assert len(by_split["test/5-fold-1k"]) == 7
-    extended = {name for name in by_split["test"] if name.startswith(("eccv", "cxc"))}
-    assert len(extended) == 12
-    assert len(by_split["test"]) == 11 + 12
+        by_protocol.setdefault(value.protocol, set()).add(value.metric)
+    assert set(by_protocol) == {"coco-karpathy-5k/itc", "coco-karpathy-1k-5-fold/itc"}
+    assert len(by_protocol["coco-karpathy-1k-5-fold/itc"]) == 7
+    whole = by_protocol["coco-karpathy-5k/itc"]
+    assert len({name for name in whole if name.startswith(("eccv", "cxc"))}) == 12
+    assert len(whole) == 11 + 12
     assert all(0 < value.low <= value.value <= value.high for value in values)
 
 
@@ -475,6 +485,7 @@ def test_a_stored_run_scores_the_same_again_and_says_why_measures_are_absent(
     assert task.score(samples, predictions, protocols) == values
     one_failed = (RetrievalPrediction(sample_id=samples[0].id, failure="gone"), *predictions[1:])
     assert "1 images of it failed" in task.missing_measures(samples, one_failed)
+    assert task.notes(samples, one_failed) == (task.missing_measures(samples, one_failed),)
     assert "these are 7 images" in task.missing_measures(samples[:7], predictions[:7])
     swapped = (samples[1], samples[0], *samples[2:])
     assert "another" in task.missing_measures(swapped, predictions)

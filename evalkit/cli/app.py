@@ -47,6 +47,13 @@ class TableFormat(StrEnum):
     json = "json"
 
 
+class ShowFormat(StrEnum):
+    """How a run is shown."""
+
+    rich = "rich"
+    json = "json"
+
+
 class ServerFormat(StrEnum):
     """Whose evaluation server a file is for."""
 
@@ -96,6 +103,9 @@ def run(
     rerank_with: Annotated[
         str | None, typer.Option(help="Retrieval: auto, itm (the model's own matcher), none, or another model's name.")
     ] = None,
+    rerank_checkpoint: Annotated[
+        str | None, typer.Option(help="Retrieval: weights of the other model that re-ranks. [default: its card's]")
+    ] = None,
     rerank_k: Annotated[int | None, typer.Option(min=1, help="Retrieval: candidates a query to re-rank.")] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="Any option of the task.")
@@ -128,6 +138,7 @@ def run(
         limit=limit,
         options=option or [],
         rerank_with=rerank_with,
+        rerank_checkpoint=rerank_checkpoint,
         rerank_k=rerank_k,
         device=device,
         dtype=dtype.value,
@@ -164,11 +175,15 @@ def leaderboard(
 
 
 @app.command("show")
-def show(run: RunArgument, runs_dir: RunsDir = None) -> None:
+def show(
+    run: RunArgument,
+    format: Annotated[ShowFormat, typer.Option("--format", "-f", help="How to write it.")] = ShowFormat.rich,
+    runs_dir: RunsDir = None,
+) -> None:
     """All about one run: numbers, protocol, data, code."""
     from evalkit.cli.show import show as show_run
 
-    show_run(run, runs_dir=runs_dir)
+    show_run(run, format=format.value, runs_dir=runs_dir)
 
 
 @app.command("rescore")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.filesize import decimal
@@ -17,13 +18,15 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from evalkit.cli.console import stderr, stdout
+from evalkit.cli.console import print_error, stderr, stdout
 from evalkit.cli.progress import ConsoleProgress
 from evalkit.datasets.locate import candidates
 from evalkit.datasets.prepare import prepare as prepare_dataset
 from evalkit.datasets.status import dataset_status
 from evalkit.datasets.verify import check_files, check_images, images_of
 from evalkit.errors import DataError
+from evalkit.families.generation import Splits
+from evalkit.families.retrieval import RetrievalTask
 from evalkit.registry import load_task
 from evalkit.settings import read_settings
 
@@ -54,7 +57,10 @@ def status(task: str, data_dir: Path | None) -> None:
 
 
 def prepare(task: str, data_dir: Path | None) -> None:
-    """Download what may be downloaded, and print what to do for the rest; exit code 1 if that is needed."""
+    """Download what may be downloaded, and print what to do for the rest; exit code 1 if that is needed.
+
+    A download that fails ends nothing: the others are tried and every instruction is printed, then the failures.
+    """
     dataset: DataSet = load_task(task).card.dataset
     root = read_settings(data_dir=data_dir).data_dir
     _print_header(dataset, root)
@@ -66,10 +72,13 @@ def prepare(task: str, data_dir: Path | None) -> None:
     for entry in prepared:
         where = f", {entry.path}" if entry.path else ""
         stdout().print(escape(f"{entry.outcome}: {entry.file.about}{where}"))
-    by_hand = [entry.file for entry in prepared if entry.path is None]
+    by_hand = [entry.file for entry in prepared if entry.outcome == "by hand"]
     for file in by_hand:
         stdout().print(escape(f"{file.about}: {file.instructions}"))
-    if any(not file.optional for file in by_hand):
+    failed = [(entry.file, entry.error) for entry in prepared if entry.error is not None]
+    for file, error in failed:
+        print_error(DataError(f"{file.about}: {error.problem}", error.remedy))
+    if failed or any(not file.optional for file in by_hand):
         raise typer.Exit(1)
     stdout().print(f"Check it with: evalkit data verify {task}")
 
@@ -78,11 +87,11 @@ def verify(task: str, data_dir: Path | None) -> None:
     """Check checksums, annotations and every image; exit code 1 if anything is wrong."""
     task_class = load_task(task)
     root = read_settings(data_dir=data_dir).data_dir
-    sound = _verify_files(task_class.card.dataset, root)
-    sound = _verify_samples(task_class, root) and sound
-    if not sound:
+    files_sound = _verify_files(task_class.card.dataset, root)
+    checked = _verify_samples(task_class, root)
+    if checked is None or checked.bad or not files_sound:
         raise typer.Exit(1)
-    stdout().print("Everything is in order.")
+    stdout().print("Everything is in order." if checked.whole else "What is there is in order.")
 
 
 def _verify_files(dataset: DataSet, root: Path) -> bool:
@@ -99,17 +108,46 @@ def _verify_files(dataset: DataSet, root: Path) -> bool:
     return all(check.sound for check in checks)
 
 
-def _verify_samples(task_class: TaskClass, root: Path) -> bool:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checked:
+    """What was found out about the samples."""
+
+    bad: int
+    """Images that are missing or do not decode."""
+    whole: bool
+    """Whether they are as many as the official split has, or the task declares no size."""
+
+
+def _verify_samples(task_class: TaskClass, root: Path) -> _Checked | None:
+    """None where the samples cannot be read."""
+    task = task_class(task_class.options_type())
     try:
-        samples = task_class(task_class.options_type()).samples(root, None)
+        samples = task.samples(root, None)
     except DataError as error:
         stdout().print(escape(f"The samples cannot be read. {error}"))
-        return False
+        return None
     refs = images_of(samples)
     failures = check_images(refs, ConsoleProgress())
     stdout().print(f"{len(samples):,} samples, {len(refs):,} images: {len(failures):,} bad.")
     _print_failures(failures)
-    return not failures
+    other = _unlike_official(task, samples)
+    if other is not None:
+        stdout().print(f"{other} Numbers on it are named after a subset.")
+    return _Checked(bad=len(failures), whole=other is None)
+
+
+def _unlike_official(task: object, samples: Sequence[Any]) -> str | None:
+    """What the official split has, where the samples are not the whole of it; None also where no size is declared."""
+    if isinstance(task, RetrievalTask) and hasattr(task, "expected_images"):  # one's own photos have no official size
+        whole, size = task.whole(samples), task.expected_images
+        official = f"{size:,} images with {task.expected_captions:,} captions"
+    elif isinstance(task, Splits):
+        size = task.splits[task.split].size
+        whole, official = len(samples) == size, f"{size:,} samples"
+    else:
+        return None
+    relation = "a part of" if len(samples) < size else "not"
+    return None if whole else f"This is {relation} the official split, which has {official}."
 
 
 def _print_failures(failures: Sequence[Failure]) -> None:

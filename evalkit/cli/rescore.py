@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from evalkit import store
 from evalkit.cli.console import stderr, stdout
+from evalkit.cli.leaderboard import table_width
 from evalkit.errors import ConfigError
 from evalkit.options import parse_pairs
 from evalkit.runner import rescore
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def rescore_command(run: str, *, data_dir: Path | None, options: list[str], write: bool, runs_dir: Path | None) -> None:
-    """Print each number beside the stored one; with `write`, store the new ones.
+    """Print each number beside the stored one; with `write`, store the new ones; else exit 1 where one differs.
 
     Raises:
         ConfigError: An option cannot be used, or would be stored beside numbers it did not make.
@@ -34,18 +36,17 @@ def rescore_command(run: str, *, data_dir: Path | None, options: list[str], writ
     data_root = read_settings(data_dir=data_dir).data_dir if data_dir else store.read_data_dir(run_dir)
     metrics = rescore(run_dir, data_root, changed_options)
     before = {(metric.protocol, metric.split, metric.metric): metric for metric in stored.metrics}
-    table = Table("protocol", "split", "metric", "now", "stored", box=box.SIMPLE)
-    changed = len(before) - len(metrics)
-    for metric in metrics:
-        old = before.get((metric.protocol, metric.split, metric.metric))
-        changed += old != metric
-        shown = "absent" if old is None else repr(old.value)
-        table.add_row(escape(metric.protocol), escape(metric.split), escape(metric.metric), repr(metric.value), shown)
-    stdout().print(table)
-    verdict = (
-        "the stored numbers are reproduced" if not changed else f"{abs(changed)} numbers differ from the stored ones"
-    )
-    stderr().print(verdict)
+    now = {(metric.protocol, metric.split, metric.metric): metric for metric in metrics}
+    columns = (Column(name, overflow="fold") for name in ("protocol", "split", "metric", "now", "stored"))
+    table = Table(*columns, box=box.SIMPLE)
+    for key in now | before:
+        table.add_row(*map(escape, key), *(repr(one[key].value) if key in one else "absent" for one in (now, before)))
+    console = stdout()
+    console.print(table, width=table_width(console))
+    changed = sum(now.get(key) != before.get(key) for key in now | before)
+    stderr().print(f"{changed} numbers differ from the stored ones" if changed else "the stored numbers are reproduced")
     if write:
         store.replace_metrics(run_dir, metrics)
         stderr().print(f"written: {escape(str(run_dir))}")
+    elif changed and not changed_options:
+        sys.exit(1)

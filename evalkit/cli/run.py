@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
@@ -31,6 +32,7 @@ def run_command(
     limit: int | None,
     options: list[str],
     rerank_with: str | None,
+    rerank_checkpoint: str | None,
     rerank_k: int | None,
     device: str,
     dtype: Dtype,
@@ -51,14 +53,19 @@ def run_command(
         cache_dir=settings.cache_dir,
         runs_dir=settings.runs_dir,
         limit=limit,
-        options=parse_pairs(options) | {name: str(value) for name, value in named.items() if value is not None},
+        rerank_checkpoint=rerank_checkpoint,
+        options=parse_pairs([*options, *(f"{name}={value}" for name, value in named.items() if value is not None)]),
         device=device,
         dtype=dtype,
         batch_size=batch_size,
         on_error=on_error,
         threads=threads,
     )
-    run_dir = run(config, ConsoleProgress())
+    try:
+        run_dir = run(config, ConsoleProgress())
+    except KeyboardInterrupt:
+        stderr().print("stopped: the same command continues this run")
+        sys.exit(130)
     result = read_run(run_dir)
     print_table([result])
     if not any(metric.metric == result.main_metric for metric in result.metrics):

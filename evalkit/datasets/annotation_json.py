@@ -61,9 +61,12 @@ def as_object(value: object, file: Path, where: str) -> Mapping[str, object]:
 
 
 def as_list(value: object, file: Path, where: str) -> Sequence[object]:
-    """A JSON list, or an error that says where one is missing."""
+    """A JSON list, or an error that says where one is missing, or which of its texts is none."""
     if not isinstance(value, list):
         raise malformed(file, f"{where} is {_kind(value)}, not a list")
+    for index, item in enumerate(value):
+        if isinstance(item, str):
+            _check_text(item, file, f"entry {index} of {where}")
     return value
 
 
@@ -72,6 +75,7 @@ def text_of(record: Mapping[str, object], key: str, file: Path, where: str) -> s
     value = _present(record, key, file, where)
     if not isinstance(value, str):
         raise malformed(file, f"{key!r} of {where} is {_kind(value)}, not a text")
+    _check_text(value, file, f"{key!r} of {where}")
     return value
 
 
@@ -80,6 +84,8 @@ def id_of(record: Mapping[str, object], key: str, file: Path, where: str) -> str
     value = _present(record, key, file, where)
     if not isinstance(value, (int, str)) or isinstance(value, bool) or value == "":
         raise malformed(file, f"{key!r} of {where} is {_kind(value)}, not an id")
+    if isinstance(value, str):
+        _check_text(value, file, f"{key!r} of {where}")
     return str(value)
 
 
@@ -100,6 +106,15 @@ def _present(record: Mapping[str, object], key: str, file: Path, where: str) -> 
     if key not in record:
         raise malformed(file, f"{where} has no {key!r}")
     return record[key]
+
+
+def _check_text(value: str, file: Path, what: str) -> None:
+    # JSON can spell half of a surrogate pair, which is no character: nothing could print, tokenize or store it.
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = value[error.start]
+        raise malformed(file, f"{what} has half a surrogate pair, \\u{ord(half):04x}, at {error.start}") from error
 
 
 def _kind(value: object) -> str:

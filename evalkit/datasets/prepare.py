@@ -23,21 +23,27 @@ class Prepared:
     """What became of one file."""
 
     file: DataFile
-    outcome: Literal["present", "downloaded", "by hand"]
+    outcome: Literal["present", "downloaded", "by hand", "failed"]
     """`by hand`: it is missing and cannot be downloaded; the file's `instructions` say what to do."""
     path: Path | None
     """Where it lies; None if it is missing."""
+    error: DataError | None = None
+    """Why a download or an archive failed, and what to do."""
 
 
 def prepare(dataset: DataSet, data_dir: Path, progress: Progress) -> tuple[Prepared, ...]:
-    """Download what is missing and has an address, in the card's order.
+    """Download what is missing and has an address, in the card's order; a failure does not keep the others from it.
 
     Nothing that is present is touched, wherever in the known layouts it lies.
-
-    Raises:
-        DataError: A download or an archive failed; what came before it is kept.
     """
-    return tuple(_prepare_file(file, dataset, data_dir, progress) for file in dataset.files)
+    return tuple(_outcome(file, dataset, data_dir, progress) for file in dataset.files)
+
+
+def _outcome(file: DataFile, dataset: DataSet, data_dir: Path, progress: Progress) -> Prepared:
+    try:
+        return _prepare_file(file, dataset, data_dir, progress)
+    except DataError as error:
+        return Prepared(file=file, outcome="failed", path=None, error=error)
 
 
 def _prepare_file(file: DataFile, dataset: DataSet, data_dir: Path, progress: Progress) -> Prepared:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from evalkit.datasets.locate import find
 from evalkit.errors import DataError, ImageError
-from evalkit.types import DataFile, Failure, ImageRef
+from evalkit.types import DataFile, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from evalkit.progress import Progress
-    from evalkit.types import DataSet, Sample
+    from evalkit.types import DataSet, ImageRef, Sample
 
 _CHUNK = 1 << 20
 
@@ -51,9 +50,11 @@ def check_files(dataset: DataSet, data_dir: Path, progress: Progress) -> tuple[F
 
 def images_of(samples: Iterable[Sample]) -> tuple[ImageRef, ...]:
     """Every distinct image that the samples name, in order; whatever fields a family keeps them in."""
+    from evalkit.content import image_refs
+
     by_source: dict[Path | bytes, ImageRef] = {}
     for sample in samples:
-        for ref in _refs(getattr(sample, field.name) for field in dataclasses.fields(sample)):
+        for ref in image_refs(sample):
             by_source.setdefault(ref.source, ref)
     return tuple(by_source.values())
 
@@ -116,11 +117,3 @@ def _sha256(path: Path, progress: Progress) -> str:
     finally:
         progress.finish()
     return state.hexdigest()
-
-
-def _refs(values: Iterable[object]) -> Iterator[ImageRef]:
-    for value in values:
-        if isinstance(value, ImageRef):
-            yield value
-        elif isinstance(value, tuple):
-            yield from _refs(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +26,7 @@ class LocalEngine:
     """Runs an adapter in this process.
 
     Args:
-        load: Makes the adapter; called at the first batch and never if there is none.
+        load: Makes the adapter; called when something is to be computed, and never if nothing is.
         model: The adapter's name, for messages.
         on_error: Whether an image that cannot be read ends the run or becomes a `Failure`.
         threads: Loader threads.
@@ -34,6 +35,7 @@ class LocalEngine:
     def __init__(self, load: Callable[[], Any], *, model: str, on_error: OnError, threads: int) -> None:
         self._load = load
         self._adapter: Any = None
+        self._loading = threading.Lock()
         self._model = model
         self._on_error = on_error
         self._threads = threads
@@ -51,10 +53,6 @@ class LocalEngine:
             ImageError: An image cannot be read and `on_error` is `stop`.
             OutOfMemoryError: A single request does not fit.
         """
-        if not batches:
-            return
-        if self._adapter is None:
-            self._adapter = self._load()
         with ThreadPoolExecutor(self._threads, thread_name_prefix="evalkit-loader") as pool:
             pending: dict[ImageRef, Future[Any]] = {}
             try:
@@ -78,11 +76,18 @@ class LocalEngine:
 
     def _prepare(self, image: ImageRef) -> Any:
         try:
-            return self._adapter.prepare_image(load_image(image))
+            picture = load_image(image)  # first, so that a file that cannot be read loads no weights
+            return self._ready().prepare_image(picture)
         except ImageError as error:
             if self._on_error == "stop":
                 raise
             return Failure(sample=image.name, reason=error.problem)
+
+    def _ready(self) -> Any:
+        with self._loading:
+            if self._adapter is None:
+                self._adapter = self._load()
+            return self._adapter
 
     def _answer(self, batch: Batch, pending: dict[ImageRef, Future[Any]]) -> list[Answer]:
         """Failures stand where an image failed; the rest of the batch goes through the network."""
@@ -102,7 +107,7 @@ class LocalEngine:
         if fits is not None and _size(requests) > fits and (parts := _halves(requests)) is not None:
             return _join([self._compute(capability, part) for part in parts], requests)
         try:
-            answers = getattr(self._adapter, capability)(requests)
+            answers = getattr(self._ready(), capability)(requests)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise

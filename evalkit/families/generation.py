@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.errors import CapabilityError, ConfigError
-from evalkit.types import Prediction, TaskCard
+from evalkit.types import Prediction, Sample, TaskCard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,6 +76,8 @@ class Split:
     """The protocol's name of the whole split: `vqav2-val`."""
     size: int
     """Samples of the whole split; with fewer or more, the protocol's name says that it is not that."""
+    note: str = ""
+    """What a reader of its numbers should know."""
 
 
 class Splits:
@@ -100,6 +102,11 @@ class Splits:
     def assistants(self) -> tuple[str, ...]:
         """No further model takes part."""
         return ()
+
+    def notes(self, samples: Sequence[Sample], predictions: Sequence[Prediction]) -> tuple[str, ...]:
+        """What the split's declaration says of its numbers."""
+        note = self.splits[self.split].note
+        return (note,) if note else ()
 
     def protocol_name(self, samples: int) -> str:
         """The protocol's name: a part of a split never carries the whole one's."""

@@ -9,7 +9,7 @@ A pair that is a candidate in both directions is matched once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.errors import CapabilityError, ConfigError, DataError
@@ -108,6 +108,8 @@ class RetrievalTask(ABC):
     """With fewer or more of either, the protocol's name says that this is not the whole split."""
     default_rerank_k: ClassVar[int]
     coco_measures: ClassVar[bool] = False
+    fold_protocol_name: ClassVar[str] = ""
+    """Of the mean over the folds: `coco-karpathy-1k-5-fold`."""
     folds: ClassVar[int] = 1
     """How many consecutive parts of equal size the whole split is also evaluated in."""
 
@@ -160,22 +162,24 @@ class RetrievalTask(ABC):
     def protocols(
         self, samples: Sequence[RetrievalSample], route: Route, preprocessing: Preprocessing
     ) -> tuple[Protocol, ...]:
-        """See `evalkit.task.Task`. The preprocessing of another model's matcher is told by its name in the route."""
-        names = [EMBEDDED.name]
-        if route.name != EMBEDDED.name:
-            names.append(f"{route.name}@{self._effective_k(samples)}")
-        return tuple(
-            Protocol(
-                name=self.split_name(samples),
-                version=self.card.version,
-                route=name,
-                prompt=self.options.prompt,
-                preprocessing=preprocessing,
-                decoding="",
-                tie_rule=TIE_RULE,
-            )
-            for name in names
+        """See `evalkit.task.Task`. Another model's matcher is part of the second stage's protocol."""
+        first = Protocol(
+            name=self.split_name(samples),
+            version=self.card.version,
+            route=EMBEDDED.name,
+            prompt=self.options.prompt,
+            preprocessing=preprocessing,
+            decoding="",
+            tie_rule=TIE_RULE,
         )
+        protocols = [first]
+        if self.folds > 1 and self.whole(samples):
+            protocols.insert(0, replace(first, name=self.fold_protocol_name))
+        if route.name != EMBEDDED.name:
+            matched = replace(preprocessing, details=(*preprocessing.details, *route.assistants))
+            second = f"{route.name}@{self._effective_k(samples)}"
+            protocols.append(replace(first, route=second, preprocessing=matched))
+        return tuple(protocols)
 
     def predict(
         self, model: Model, samples: Sequence[RetrievalSample], route: Route, assistants: Mapping[str, Model]
@@ -218,9 +222,14 @@ class RetrievalTask(ABC):
             samples,
             predictions,
             protocols,
-            folds=self.folds if self.whole(samples) else 1,
+            folds=(self.folds, self.fold_protocol_name),
             extended=eccv.read_extended_coco(folder) if folder else None,
         )
+
+    def notes(self, samples: Sequence[RetrievalSample], predictions: Sequence[RetrievalPrediction]) -> tuple[str, ...]:
+        """See `evalkit.task.Task`."""
+        reason = self.missing_measures(samples, predictions)
+        return (reason,) if reason else ()
 
     def missing_measures(
         self, samples: Sequence[RetrievalSample], predictions: Sequence[RetrievalPrediction]

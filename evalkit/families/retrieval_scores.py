@@ -28,7 +28,7 @@ def score(
     predictions: Sequence[RetrievalPrediction],
     protocols: Sequence[Protocol],
     *,
-    folds: int,
+    folds: tuple[int, str],
     extended: ExtendedCoco | None,
 ) -> tuple[MetricValue, ...]:
     """The numbers of each protocol: of the first stage where its route is `itc`, else of the second.
@@ -37,7 +37,7 @@ def score(
         samples: The split.
         predictions: One a sample, in order. Failed ones are left out of every number, and of its `n`.
         protocols: As `RetrievalTask.protocols` gives them.
-        folds: Consecutive parts of the split that the fold ranks are within; 1 for none.
+        folds: How many consecutive parts of the split the fold ranks are within, and the protocol's name for them.
         extended: The positives of ECCV Caption and CxC where these are wanted; nothing may have failed then.
 
     Raises:
@@ -49,17 +49,16 @@ def score(
     positions = np.array([position for position, _ in answered])
     kept = [each for _, each in answered]
     owners = np.repeat(np.arange(len(kept)), [len(each.t2i_ranks) for each in kept])
+    parts, fold_name = folds
     values: list[MetricValue] = []
     for protocol in protocols:
         table = Table(protocol=protocol.id, split="test")
+        if protocol.name == fold_name:
+            values += retrieval_values(_fold_ranks(kept), owners, table, positions * parts // len(samples))
+            continue
         first = protocol.route == "itc"
         ranks = _first_ranks(kept) if first else _second_ranks(kept)
         values += retrieval_values(ranks, owners, table)
-        if first and folds > 1:
-            size = len(samples) // folds
-            split = f"test/{folds}-fold-{size // 1000}k" if size % 1000 == 0 else f"test/{folds}-fold-{size}"
-            fold_table = Table(protocol=protocol.id, split=split)
-            values += retrieval_values(_fold_ranks(kept), owners, fold_table, positions * folds // len(samples))
         if extended is not None:
             captions = [each.top_captions if first else each.reranked_top_captions for each in kept]
             images = [each.top_images if first else each.reranked_top_images for each in kept]

@@ -5,9 +5,10 @@ them: Chun et al., ECCV Caption (ECCV 2022, https://arxiv.org/abs/2204.03359); P
 (EACL 2021, https://arxiv.org/abs/2004.15020). They are defined on 5,000 images and the first five captions of each.
 
 The positives are read from the package's data files; the package itself is never imported. It numbers captions by
-COCO's annotation ids, which Karpathy's and BLIP's files do not have; `coco_test_ids.npy` lists them in Karpathy's
-order, so that caption j of image i is number 5 i + j. Here everything goes by these positions. Two of ECCV Caption's
-right answers are captions beyond an image's fifth: no list holds them, but the package counts them in R, and so do we.
+COCO's annotation ids. Karpathy's file has them too, as `sentid`, but BLIP's has none, so here everything goes by
+position: `coco_test_ids.npy` lists the ids in Karpathy's order, and caption j of image i is number 5 i + j. Two of
+ECCV Caption's right answers are captions beyond an image's fifth: no list holds them, but the package counts them in
+R, and so do we.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from evalkit.types import MetricValue
 
 PACKAGE = "eccv_caption"
+REQUIREMENT = "eccv-caption==0.1.0"
 CAPTIONS_EACH = 5
 IMAGES = 5000
 TEXTS_PER_IMAGE = 48
@@ -111,7 +113,7 @@ def read_extended_coco(folder: Path) -> ExtendedCoco:
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"{folder}: the positives of ECCV Caption cannot be read: {error}.",
-            'Install them again: pip install --force-reinstall "evalkit[eccv-caption]".',
+            f"Install them again: pip install --force-reinstall --no-deps {REQUIREMENT}",
         ) from error
 
 

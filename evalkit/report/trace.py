@@ -47,6 +47,8 @@ def trace(run: RunResult, *, place: str, data_dir: str, failures: Sequence[Failu
         Section(title="failures", facts=_failures(failures, shown_failures)),
         Section(title="seconds", facts=tuple((phase, f"{seconds:.3f}") for phase, seconds in run.seconds.items())),
         Section(title="environment", facts=tuple(run.environment.items())),
+        Section(title="further models", facts=tuple(run.assistants.items())),
+        Section(title="notes", facts=tuple((str(number), note) for number, note in enumerate(run.notes, 1))),
     )
     records = records_of(run)
     numbers = leaderboard(records, View(is_default=lambda record: True))
@@ -85,7 +87,7 @@ def _identity(run: RunResult, place: str) -> tuple[tuple[str, str], ...]:
 
 
 def _data(run: RunResult, data_dir: str) -> tuple[tuple[str, str], ...]:
-    limit = "the whole split" if run.limit is None else f"only the first {run.limit} samples (--limit)"
+    limit = "every sample of the data" if run.limit is None else f"only the first {run.limit} samples (--limit)"
     return (("data root", data_dir), ("evaluated", limit), ("data fingerprint", run.data_fingerprint))
 
 

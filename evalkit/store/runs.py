@@ -306,7 +306,7 @@ def _read_run_file(path: Path) -> _RunFile:
     if version > FORMAT_VERSION:
         raise StoreError(
             f"{file} was written by a newer evalkit (format {version}; this one reads {FORMAT_VERSION}).",
-            "Upgrade: pip install --upgrade evalkit",
+            "Upgrade evalkit.",
         )
     data_dir, predictions_sha256 = fields.pop("data_dir", None), fields.pop("predictions_sha256", None)
     if not isinstance(data_dir, str) or not isinstance(predictions_sha256, str):

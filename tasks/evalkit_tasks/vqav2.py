@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from evalkit.datasets.vqa import AskedQuestion
 
+CONTAMINATED = "VQAv2 val is in the training data of BLIP and of fine-tuned BLIP-2: their numbers here are too high."
+
 
 class Vqav2(QuestionAnsweringTask):
     """VQAv2. BLIP and fine-tuned BLIP-2 were trained on val too: compare them on test-dev."""
@@ -39,8 +41,8 @@ class Vqav2(QuestionAnsweringTask):
         ),
     )
     splits: ClassVar[Mapping[str, Split]] = {
-        "val": Split(protocol="vqav2-val", size=214354),
-        "minival": Split(protocol="vqav2-minival", size=25994),
+        "val": Split(protocol="vqav2-val", size=214354, note=CONTAMINATED),
+        "minival": Split(protocol="vqav2-minival", size=25994, note=CONTAMINATED),
         "test-dev": Split(protocol="vqav2-test-dev", size=107394),
         "test-std": Split(protocol="vqav2-test-std", size=447793),
     }

@@ -57,6 +57,7 @@ def _run(**changes: Any) -> RunResult:
         limit=None,
         counts=Counts(samples=51, failed=0, asked={"encode_image": 51, "encode_text": 255}, from_cache={}),
         assistants={},
+        notes=(),
         seconds={"data": 0.5, "predict": 12.25, "score": 0.125},
         environment={"python": "3.11.9", "torch": "2.13.0", "git_commit": "f" * 40, "dtype": "float32"},
         created="2026-01-02T03:04:05+00:00",

@@ -57,7 +57,7 @@ def test_everything_that_traces_a_number_is_shown(
         "options rerank_k=256, rerank_with=none",
         "main metric t2i_r@1",
         f"data root {runs_dir.parent / 'photos'}",
-        "evaluated the whole split",
+        "evaluated every sample of the data",
         f"data fingerprint {run.data_fingerprint}",
         "samples 51",
         "failed 12 (the run is incomplete)",
@@ -161,5 +161,5 @@ def test_a_newer_run_is_one_line_and_no_traceback(runs_dir: Path, command: list[
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"error: {file} was written by a newer evalkit (format 2; this one reads 1)."
-        " Upgrade: pip install --upgrade evalkit\n"
+        " Upgrade evalkit.\n"
     )

@@ -163,7 +163,7 @@ os.fsync, os.rename = map(counted, real)
 run = RunResult(
     run_id="run", model="m", variant="v", checkpoint="c", checkpoint_digest="d", task="t", options={}, protocols=(),
     metrics=(), main_metric="x", data_fingerprint="f", limit=None,
-    counts=Counts(samples=1, failed=0, asked={}, from_cache={}), assistants={}, seconds={}, environment={},
+    counts=Counts(samples=1, failed=0, asked={}, from_cache={}), assistants={}, notes=(), seconds={}, environment={},
     created="2026",
 )
 store.write_run(pathlib.Path(sys.argv[1]), run, [Prediction(sample_id="1", failure=None)], pathlib.Path("/data"))

@@ -79,6 +79,10 @@ class ColorNaming:
             raise CapabilityError("third_party_task needs encode_image and encode_text.", "Choose another model.")
         return ROUTE
 
+    def notes(self, samples: Sequence[ColorSample], predictions: Sequence[ColorPrediction]) -> tuple[str, ...]:
+        """Nothing to add."""
+        return ()
+
     def assistants(self) -> tuple[str, ...]:
         """None."""
         return ()
