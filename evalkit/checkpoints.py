@@ -229,7 +229,8 @@ def _from_hub(ref: CheckpointRef, purpose: str) -> Checkpoint:
                 )
     # offline, huggingface_hub gives what it has: a repository without weights, or a download cut short
     raise CheckpointError(
-        f"The checkpoint {_name(ref)} has no complete weights in {folder}: looked for {_absent(folder, ref)}.", _remedy(ref)
+        f"The checkpoint {_name(ref)} has no complete weights in {folder}: looked for {_absent(folder, ref)}.",
+        _remedy(ref),
     )
 
 
@@ -285,7 +286,7 @@ def _unavailable(ref: CheckpointRef, error: Exception, absent: str = _WANTED) ->
     cached = Path(constants.HF_HUB_CACHE, f"models--{ref.source.replace('/', '--')}")
     return CheckpointError(
         f"The checkpoint {_name(ref)} is {'' if ref.revision else 'no local path, and is '}not, or only in part, in "
-        f"the hub cache (looked for {absent} in {cached}), and could not be downloaded ({reason}).",
+        f"the hub cache (looked in {cached} for {absent}), and could not be downloaded ({reason}).",
         _remedy(ref),
     )
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -252,13 +256,15 @@ def test_absent_and_offline_says_what_was_looked_for_and_what_gets_it(hub: Path,
         resolve(CheckpointRef(source="openai/clip", revision=COMMIT), "retrieval")
     assert f"openai/clip (revision {COMMIT})" in failure.value.problem
     assert files or "could not be downloaded (HF_HUB_OFFLINE is set)" in failure.value.problem
+    some = "config.json and model.safetensors, or other *.safetensors, or *.bin"
+    assert f"for {some if len(files) < 2 else 'model-2-of-2.safetensors'}" in failure.value.problem
     assert str(hub) in failure.value.problem
     assert f"`hf download openai/clip --revision {COMMIT}`" in failure.value.remedy
     assert "--checkpoint FOLDER" in failure.value.remedy
 
 
 def test_a_hub_id_without_revision_may_have_been_meant_as_a_path(hub: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"weigths/clip \(revision main\) is no local path, is not in the hub"):
+    with pytest.raises(CheckpointError, match=r"weigths/clip \(revision main\) is no local path, and is not, or only"):
         resolve(CheckpointRef(source="weigths/clip"), "retrieval")
 
 
@@ -333,8 +339,11 @@ def test_an_invalid_name_is_an_error_of_the_user(hub: Path, monkeypatch: pytest.
         resolve(CheckpointRef(source="a--b/c"), "x")
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "later"])
 @pytest.mark.parametrize("error", ["ConnectError", "ProxyError", "ReadTimeout"])
-def test_a_failing_network_is_an_error_of_the_user(hub: Path, monkeypatch: pytest.MonkeyPatch, error: str) -> None:
+def test_a_failing_network_is_an_error_of_the_user(
+    hub: Path, monkeypatch: pytest.MonkeyPatch, error: str, at_once: bool
+) -> None:
     """Whatever HTTP library huggingface_hub uses raises its own errors, which are no OSError."""
     network = importlib.import_module(HfHubHTTPError.__bases__[0].__module__.partition(".")[0])
 
@@ -343,7 +352,60 @@ def test_a_failing_network_is_an_error_of_the_user(hub: Path, monkeypatch: pytes
             raise LocalEntryNotFoundError("not here")
         raise getattr(network, error)("the network is down")
 
+    class Session:
+        def head(self, url: str, timeout: float) -> None:
+            if at_once:
+                raise getattr(network, error)("the network is down")
+
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fails)
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
     with pytest.raises(CheckpointError, match=rf"could not be downloaded \({error}: the network is down\)"):
         resolve(CheckpointRef(source="openai/clip", revision=COMMIT), "retrieval")
+
+
+@pytest.mark.parametrize("part", [False, True], ids=["nothing", "a part"])
+def test_an_unreachable_hub_is_asked_once_and_in_silence(tmp_path: Path, part: bool) -> None:
+    """huggingface_hub's own retries take half a minute and six lines on stderr."""
+    if part:
+        index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
+        files = {"model-1-of-2.safetensors": b"", "model.safetensors.index.json": json.dumps(index).encode()}
+        cached(tmp_path / "hub", "openai/clip", files)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and nobody listens
+        environment = os.environ | {
+            "HF_HUB_OFFLINE": "0",
+            "HF_ENDPOINT": f"http://127.0.0.1:{unused.getsockname()[1]}",
+            "HF_HOME": str(tmp_path),
+            "NO_PROXY": "127.0.0.1",
+        }
+        code = (
+            "import time; from evalkit.checkpoints import resolve; from evalkit.errors import CheckpointError; "
+            "from evalkit.types import CheckpointRef; start = time.monotonic()\n"
+            f"try: resolve(CheckpointRef(source='openai/clip', revision='{COMMIT}'), 'x')\n"
+            "except CheckpointError as error: print(time.monotonic() - start, error.problem)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    seconds, _, problem = done.stdout.partition(" ")
+    assert float(seconds) < 10
+    assert f"openai/clip (revision {COMMIT}) is not, or only in part, in the hub cache" in problem
+    wanted = (
+        "model-2-of-2.safetensors" if part else "config.json and model.safetensors, or other *.safetensors, or *.bin"
+    )
+    assert f"(looked in {tmp_path}/hub/models--openai--clip for {wanted})" in problem
+    assert "could not be downloaded (ConnectError: " in problem
+
+
+@pytest.mark.parametrize(
+    "index",
+    [b"", b'{"weight_map"', b"\xff", b"[]", b"{}", b'{"weight_map": []}', b'{"weight_map": {"a": 1}}'],
+)
+def test_a_malformed_index_is_named(hub: Path, index: bytes) -> None:
+    snapshot = cached(hub, "a/b", {"model-1.safetensors": b"", "model.safetensors.index.json": index})
+    with pytest.raises(CheckpointError) as caught:
+        resolve(CheckpointRef(source="a/b", revision=COMMIT), "x")
+    assert caught.value.problem.startswith(f"{snapshot}/model.safetensors.index.json is no index of ")
+    assert caught.value.remedy == (
+        f"Get it again: `hf download a/b model.safetensors.index.json --revision {COMMIT} --force-download`."
+    )

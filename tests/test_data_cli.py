@@ -18,12 +18,13 @@ from PIL import Image
 
 from evalkit.cli import data as data_cli
 from evalkit.datasets.captioned import CaptionedImage
-from evalkit.datasets.download import part_of
+from evalkit.datasets.download import Source, part_of
 from evalkit.datasets.karpathy import read_karpathy
 from evalkit.datasets.locate import locate
 from evalkit.datasets.verify import check_images, images_of
 from evalkit.errors import DataError
-from evalkit.progress import SilentProgress
+from evalkit.families.generation import GenerationOptions, Split, Splits
+from evalkit.progress import Progress, SilentProgress
 from evalkit.registry import load_task
 from evalkit.types import DataFile, DataSet, ImageRef, Route, Sample, TaskCard
 
@@ -156,6 +157,27 @@ def test_prepare_of_a_complete_set(toy: Path, capsys: pytest.CaptureFixture[str]
     assert output(capsys).endswith("Check it with: evalkit data verify toy\n")
 
 
+def test_prepare_prints_every_instruction_and_then_what_failed(
+    toy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(source: Source, target: Path, progress: Progress) -> None:
+        raise DataError(f"{source.url} cannot be downloaded: no network.", "Run the same command again to continue.")
+
+    monkeypatch.setattr("evalkit.datasets.download.download", no_network)
+    shutil.rmtree(toy / "toy")
+    with pytest.raises(typer.Exit) as stopped:
+        data_cli.prepare("toy", toy)
+    assert stopped.value.exit_code == 1
+    captured = capsys.readouterr()
+    assert "failed: toy captions\nby hand: toy images\nfailed: toy extras\n" in captured.out
+    assert captured.out.endswith("toy images: Fill in the form [here].\n")
+    assert captured.err.splitlines() == [
+        f"error: toy {what}: http://example.org/{name} cannot be downloaded: no network."
+        " Run the same command again to continue."
+        for what, name in (("captions", "toy.json"), ("extras", "e.json"))
+    ]
+
+
 # ------------------------------------------------------------------------------------------------------------ verify
 def test_verify_of_a_sound_set(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data_cli.verify("toy", toy)
@@ -241,6 +263,25 @@ def test_images_are_checked_once_and_in_order(tmp_path: Path) -> None:
     assert [ref.source for ref in distinct] == [tmp_path / f"{n}.jpg" for n in range(3)]
     failures = check_images(distinct, SilentProgress(), threads=3)
     assert [failure.sample for failure in failures] == [str(tmp_path / f"{n}.jpg") for n in range(3)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A part of a sample, as a plugin may have it."""
+
+    photos: tuple[ImageRef, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneSample(Sample):
+    scenes: tuple[Scene, ...]
+    main: Scene
+
+
+def test_images_in_dataclasses_within_a_sample_are_checked_too(tmp_path: Path) -> None:
+    first, second = (ImageRef(id=name, source=tmp_path / f"{name}.jpg") for name in "ab")
+    sample = SceneSample(id="0", cluster="0", scenes=(Scene(photos=(first,)),), main=Scene(photos=(first, second)))
+    assert images_of([sample]) == (first, second)
 
 
 # ------------------------------------------------------------------------------------------------- the two data sets
@@ -338,7 +379,39 @@ def test_the_real_photos(shared_fixtures: Path, capsys: pytest.CaptureFixture[st
     data_cli.verify("coco_retrieval", root)
     text = output(capsys)
     assert "51 images: 0 bad." in text
-    assert text.endswith("Everything is in order.\n")
+    assert text.endswith(
+        "This is a part of the official split, which has 5,000 images with 25,010 captions."
+        " Numbers on it are named after a subset.\nWhat is there is in order.\n"
+    )
+
+
+def test_a_split_of_ones_own_is_never_a_part(shared_fixtures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data_cli.verify("karpathy_retrieval", shared_fixtures / "photos")
+    assert output(capsys).endswith("51 images: 0 bad.\nEverything is in order.\n")
+
+
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [
+        (30, "Everything is in order."),
+        (5046, "This is a part of the official split, which has 5,046 samples."),
+        (20, "This is not the official split, which has 20 samples."),
+    ],
+)
+def test_verify_says_what_the_official_split_has(
+    toy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, size: int, says: str
+) -> None:
+    class Generative(Splits, ToyTask):  # captioning and question answering declare their splits so
+        splits: ClassVar[dict[str, Split]] = {"val": Split(protocol="toy-val", size=size)}
+
+        def __init__(self, options: NoOptions) -> None:
+            super().__init__(GenerationOptions())
+
+    monkeypatch.setattr(data_cli, "load_task", {"toy": Generative}.__getitem__)
+    data_cli.verify("toy", toy)
+    text = output(capsys)
+    assert says in text
+    assert ("official split" in text) == (size != 30)
 
 
 def test_the_real_annotations_have_the_pinned_checksum(shared_fixtures: Path) -> None:

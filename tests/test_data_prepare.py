@@ -13,7 +13,7 @@ import pytest
 from range_server import Recorder, Server, names, serving
 
 from evalkit.datasets.archives import unpack
-from evalkit.datasets.prepare import prepare
+from evalkit.datasets.prepare import Prepared, prepare
 from evalkit.datasets.status import dataset_status
 from evalkit.errors import DataError
 from evalkit.types import DataFile, DataSet
@@ -164,6 +164,13 @@ def dataset(server: Server) -> DataSet:
     return DataSet(name="Test", homepage="http://example.org", licence="none", files=files)
 
 
+def problem(entry: Prepared) -> str:
+    assert entry.outcome == "failed"
+    assert entry.path is None
+    assert entry.error is not None
+    return entry.error.problem
+
+
 def test_prepare_gets_everything_and_a_second_time_nothing(server: Server, tmp_path: Path) -> None:
     root = tmp_path / "root"
     prepared = prepare(dataset(server), root, Recorder())
@@ -201,14 +208,27 @@ def test_prepare_unpacks_an_archive_that_is_there_and_leaves_it(server: Server, 
 def test_prepare_says_that_an_archive_lacks_the_folder(server: Server, tmp_path: Path) -> None:
     data = dataset(server)
     server.files["/zips/val2014.zip"] = zipped({"other/a.jpg": b"a"})
-    with pytest.raises(DataError, match=r"was unpacked, but .*val2014 is not in it"):
-        prepare(data, tmp_path, Recorder())
+    prepared = prepare(data, tmp_path, Recorder())
+    assert "val2014 is not in it" in problem(prepared[1])
 
 
 def test_prepare_names_a_root_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"cannot be written: Not a directory"):
-        prepare(dataset(server), tmp_path / "file" / "root", Recorder())
+    prepared = prepare(dataset(server), tmp_path / "file" / "root", Recorder())
+    assert [entry.outcome for entry in prepared] == ["failed", "failed", "by hand"]
+    assert "cannot be written: Not a directory" in problem(prepared[0])
+
+
+def test_a_failed_download_does_not_keep_the_others_from_theirs(server: Server, tmp_path: Path) -> None:
+    data = dataset(server)
+    del server.files["/captions.json"]
+    prepared = prepare(data, tmp_path, Recorder())
+    assert [entry.outcome for entry in prepared] == ["failed", "downloaded", "by hand"]
+    assert (
+        problem(prepared[0]) == f"{server.root}/captions.json cannot be downloaded: the server answered 404 Not Found."
+    )
+    assert [entry.error for entry in prepared[1:]] == [None, None]
+    assert (tmp_path / "coco/images/val2014/a.jpg").read_bytes() == b"aaa"
 
 
 def test_status_tells_present_missing_and_begun(server: Server, tmp_path: Path) -> None:

@@ -288,6 +288,29 @@ def test_another_route_than_the_best(bench: Bench, cell: Cell, option: str, rout
     assert [one.route for one in store.read_run(directory).protocols] == [route]
 
 
+def test_another_models_matcher(bench: Bench, tmp_path: Path) -> None:
+    cell, matcher = Cell(model="clip", task="coco_retrieval"), Cell(model="blip", task="coco_retrieval")
+    config = replace(
+        bench.config(cell),
+        cache_dir=tmp_path,
+        options={"rerank_with": matcher.model, "rerank_k": "2"},
+        rerank_checkpoint=bench.config(matcher).checkpoint,
+    )
+    directory = run(config, SilentProgress())
+    check_run(directory, cell)
+    result = store.read_run(directory)
+    assert [one.route for one in result.protocols] == ["itc", "itc+blip@2"]
+    assert list(result.assistants) == [matcher.model]
+    # the first stage is the model's own, whoever re-ranks
+    alone = store.read_run(bench.first(cell))
+    assert [one.value for one in result.metrics if one.protocol.endswith("/itc")] == [
+        one.value for one in alone.metrics
+    ]
+    again = run(config, SilentProgress())
+    assert not any(store.read_run(again).counts.asked.values())
+    assert results_of(again) == results_of(directory)
+
+
 def check_run(directory: Path, cell: Cell) -> None:
     """A first run, read back."""
     result = store.read_run(directory)

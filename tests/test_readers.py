@@ -155,6 +155,41 @@ def test_malformed_karpathy_files(tmp_path: Path, content: object, expected: str
     one_line(caught, file)
 
 
+HALF = {
+    "a caption": (
+        GOOD | {"sentences": [SENTENCE | {"raw": "a \ud800cat"}]},
+        r"'raw' of sentences\[0\] of images\[1\] \(",
+    ),
+    "an id": (GOOD | {"cocoid": "7\udfff"}, r"'cocoid' of images\[1\] \("),
+    "a name": (GOOD | {"filename": "\udce9.jpg"}, r"'filename' of images\[1\] "),
+}
+
+
+@pytest.mark.parametrize("case", HALF)
+def test_half_a_surrogate_pair_is_refused_where_it_is_read(tmp_path: Path, case: str) -> None:
+    """JSON can spell it, and nothing could tokenize, print or store it."""
+    bad, where = HALF[case]
+    file = write(tmp_path, karpathy(record(6), bad))
+    with pytest.raises(DataError, match=where) as caught:
+        read_karpathy(file, ("test",), ROOT)
+    text = one_line(caught, file)
+    assert "has half a surrogate pair, \\ud" in text
+    text.encode()
+
+
+def test_half_a_surrogate_pair_in_blips_list_of_captions_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path, blip(COCO_7 | {"caption": ["a", "b\udc00"]}))
+    with pytest.raises(DataError, match=r"entry 1 of 'caption' of record 0 .* pair, \\udc00, at 1\.") as caught:
+        read_blip_json(file, ROOT)
+    one_line(caught, file)
+
+
+def test_a_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
+    file = write(tmp_path, karpathy(record(1, captions=("\U0001f600",))))
+    assert "\\ud83d\\ude00" in file.read_text("utf-8")
+    assert read_karpathy(file, ("test",), ROOT)[0].captions == ("\U0001f600",)
+
+
 def test_records_of_other_splits_do_not_matter(tmp_path: Path) -> None:
     file = write(tmp_path, karpathy(GOOD, {"split": "train"}))
     assert len(read_karpathy(file, ("test",), ROOT)) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.metadata
 import json
 import warnings
 from pathlib import Path
@@ -273,8 +274,20 @@ def test_damaged_positives_are_named(tmp_path: Path, coco: eccv.ExtendedCoco, da
         victim.write_text(victim.read_text()[:1000])
     else:
         victim.write_text('{"1": [2]}')
-    with pytest.raises(DataError, match="positives of ECCV Caption cannot be read"):
+    with pytest.raises(DataError, match="positives of ECCV Caption cannot be read") as caught:
         eccv.read_extended_coco(tmp_path)
+    (pinned,) = (each for each in importlib.metadata.requires("evalkit") or () if each.startswith("eccv-caption"))
+    requirement = pinned.partition(";")[0].strip()
+    assert caught.value.remedy == f"Install them again: pip install --force-reinstall --no-deps {requirement}"
+
+
+def test_the_packages_caption_ids_are_cocos_annotation_ids(coco: eccv.ExtendedCoco, shared_fixtures: Path) -> None:
+    """On the images of the split that COCO moved to its val set of 2017."""
+    owners = {text: coco.image_ids[at // eccv.CAPTIONS_EACH] for at, text in enumerate(coco.caption_ids)}
+    content = json.loads((shared_fixtures / "coco" / "captions_val2017.json").read_text("utf-8"))
+    images = {each["id"]: each["image_id"] for each in content["annotations"] if each["id"] in owners}
+    assert len(images) == 2965
+    assert images.items() <= owners.items()
 
 
 def test_the_package_may_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:

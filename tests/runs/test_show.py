@@ -160,6 +160,5 @@ def test_a_newer_run_is_one_line_and_no_traceback(runs_dir: Path, command: list[
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"error: {file} was written by a newer evalkit (format 2; this one reads 1)."
-        " Upgrade evalkit.\n"
+        f"error: {file} was written by a newer evalkit (format 2; this one reads 1). Upgrade evalkit.\n"
     )
