@@ -102,8 +102,8 @@ class Generation:
     """A model's text as it came."""
 
     text: str
-    finish: Literal["stop", "length"]
-    """`length` when the token budget cut the text off."""
+    finish: Literal["stop", "length", "filtered"]
+    """`length` where the token budget cut the text off, `filtered` where a server's content filter withheld it."""
     tokens: int
 
 

@@ -68,6 +68,14 @@ def test_golden_pairs(shared_fixtures: Path) -> None:
     assert [(pair[0], own) for pair, own in zip(pairs, ours, strict=True) if own != pair[1]] == []
 
 
+@pytest.mark.skipif(shutil.which("java") is None, reason="no Java: the reference tokenizer cannot run")
+@pytest.mark.parametrize("vanishing", ["\ufffd", "\u200b", "\ufeff", "\x01", "\U0001f600"])
+def test_a_last_caption_without_any_token_does_not_lose_its_line(vanishing: str) -> None:
+    pytest.importorskip("pycocoevalcap")
+    captions = ["a cat", vanishing]
+    assert tokenize_by_java(captions) == tokenize_captions(captions) == ["a cat", ""]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("java") is None, reason="no Java: the reference tokenizer cannot run")
 def test_every_caption_of_three_data_sets_is_tokenized_as_by_java(shared_fixtures: Path) -> None:

@@ -148,6 +148,24 @@ def test_a_split_without_references_has_no_caption_number(tmp_path: Path) -> Non
     assert sorted(values) == ["cut_off", "empty"]
 
 
+def test_images_without_references_among_others_are_an_error(tmp_path: Path) -> None:
+    task = SmallCaptions(CaptionOptions())
+    samples = list(task.samples(tmp_path, None))
+    samples[1] = replace(samples[1], references=())
+    predictions = [CaptionPrediction(sample_id=one.id, failure=None, text="a", caption="a") for one in samples]
+    protocols = task.protocols(samples, task.route(profile(recipe=RECIPE)), PREPROCESSING)
+    with pytest.raises(DataError, match=f"1 images have no reference captions.*{samples[1].id}"):
+        task.score(samples, predictions, protocols)
+
+
+def test_java_is_asked_for_before_any_caption(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pycocoevalcap")
+    monkeypatch.setenv("PATH", "")
+    for options in (CaptionOptions(backend="pycocoevalcap"), CaptionOptions(meteor=True), CaptionOptions(spice=True)):
+        with pytest.raises(ConfigError, match="needs Java"):
+            SmallCaptions(options).route(profile(recipe=RECIPE))
+
+
 def test_everything_failed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Every image failed"):
         run(CaptionOptions(), tmp_path, *[SAID[3]] * 4)

@@ -139,7 +139,7 @@ def test_a_test_split_gives_the_servers_file(vqa: World) -> None:
     (run,) = (vqa.folder / "runs").iterdir()
     assert "accuracy" not in values(run)
     file = vqa.folder / "server.json"
-    written = vqa.evalkit("export", str(run), "--format", "vqa", "-o", str(file))
+    written = vqa.evalkit("export", str(run), "--format", "vqa", "-o", str(file), "--allow-subset")
     assert written.returncode == 0, written.stderr
     rows = json.loads(file.read_text())
     asked = json.loads((vqa.data / "vqav2" / "v2_OpenEnded_mscoco_test2015_questions.json").read_text())["questions"]
@@ -147,7 +147,11 @@ def test_a_test_split_gives_the_servers_file(vqa: World) -> None:
     assert all(set(row) == {"question_id", "answer"} and isinstance(row["answer"], str) for row in rows)
     table = vqa.evalkit("leaderboard", str(run))
     assert table.returncode == 0, table.stderr
-    wrong = vqa.evalkit("export", str(run), "--format", "nocaps")
+    part = vqa.evalkit("export", str(run), "--format", "vqa")
+    assert part.returncode == 2
+    assert "vqav2-test-std-subset-9" in part.stderr
+    assert "--allow-subset" in part.stderr
+    wrong = vqa.evalkit("export", str(run), "--format", "nocaps", "--allow-subset")
     assert wrong.returncode == 2
     assert "no nocaps file" in wrong.stderr
 
@@ -158,7 +162,7 @@ def test_a_ranked_test_split_has_no_number_at_all_and_is_stored(vqa: World) -> N
     for command in (("leaderboard", str(run)), ("show", str(run)), ("rescore", str(run))):
         done = vqa.evalkit(*command)
         assert done.returncode == 0, (command, done.stderr)
-    assert len(json.loads(vqa.evalkit("export", str(run)).stdout)) == 5
+    assert len(json.loads(vqa.evalkit("export", str(run), "--allow-subset").stdout)) == 5
 
 
 def test_the_server_gets_whole_splits_only(vqa: World) -> None:
@@ -168,13 +172,13 @@ def test_the_server_gets_whole_splits_only(vqa: World) -> None:
     assert "first 3 samples only" in refused.stderr
     (vqa.data / "test2015" / "COCO_test2015_000000000042.jpg").unlink()
     holes = vqa.run("vqav2", "-o", "split=test-std", "--on-error", "skip")
-    refused = vqa.evalkit("export", str(holes))
+    refused = vqa.evalkit("export", str(holes), "--allow-subset")
     assert refused.returncode == 2
     assert "have no answer" in refused.stderr
     file = vqa.data / "vqav2" / "v2_OpenEnded_mscoco_test2015_questions.json"
     whole = vqa.run("vqav2", "-o", "split=test-std", "--on-error", "skip")
     file.write_text(json.dumps({"questions": json.loads(file.read_text())["questions"][1:]}))
-    refused = vqa.evalkit("export", str(whole))
+    refused = vqa.evalkit("export", str(whole), "--allow-subset")
     assert refused.returncode == 2
     assert "does not hold the samples" in refused.stderr
 
@@ -227,7 +231,7 @@ def test_nocaps_with_its_domains(nocaps: World) -> None:
 def test_nocaps_for_the_server(nocaps: World, split: str, count: int) -> None:
     run = nocaps.run("nocaps", "-o", f"split={split}")
     assert set(values(run)) == {"empty", "cut_off"}
-    rows = json.loads(nocaps.evalkit("export", str(run), "--format", "nocaps").stdout)
+    rows = json.loads(nocaps.evalkit("export", str(run), "--format", "nocaps", "--allow-subset").stdout)
     assert [row["image_id"] for row in rows] == list(range(count))
     assert all(set(row) == {"image_id", "caption"} for row in rows)
 

@@ -257,8 +257,8 @@ def test_a_precision_is_the_servers(server: ChatServer) -> None:
         (completion(" Two\ncats. ", "length", 20), Generation(text=" Two\ncats. ", finish="length", tokens=20)),
         (completion(None, "stop", 0), Generation(text="", finish="stop", tokens=0)),
         (completion("yes", "eos_token", None), Generation(text="yes", finish="stop", tokens=0)),
-        (completion("", "content_filter", 3), Generation(text="", finish="stop", tokens=3)),
-        (completion("A ma", "content_filter", 3), Generation(text="A ma", finish="stop", tokens=3)),
+        (completion("", "content_filter", 3), Generation(text="", finish="filtered", tokens=3)),
+        (completion("A ma", "content_filter", 3), Generation(text="A ma", finish="filtered", tokens=3)),
     ],
     ids=["plain", "cut off", "no text", "other words", "filtered", "filtered midway"],
 )
@@ -268,10 +268,10 @@ def test_answers_are_kept_as_they_come(server: ChatServer, body: bytes, expected
 
 
 @pytest.mark.parametrize("code", ["content_filter", "content_policy_violation"])
-def test_a_prompt_the_server_will_never_answer_is_an_empty_answer(server: ChatServer, code: str) -> None:
+def test_a_prompt_the_server_will_never_answer_is_a_filtered_answer(server: ChatServer, code: str) -> None:
     server.faults_of = {"bad": [Fault(status=400, body=error_body("filtered", code))]}
     empty, other = adapter_of(server).generate([ask("bad"), ask("good")])
-    assert empty == Generation(text="", finish="stop", tokens=0)
+    assert empty == Generation(text="", finish="filtered", tokens=0)
     assert other.text
 
 

@@ -354,6 +354,46 @@ def test_options_that_cannot_be_used(options: dict[str, Any], message: str) -> N
         VqaOptions(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "capabilities", "message"),
+    [
+        ({"prompt": "Ask {question}"}, ("encode_image", "encode_text"), "'vqa-similarity' does not use prompt"),
+        ({"num_beams": 7}, ("encode_image", "encode_text"), "'vqa-similarity' does not use num_beams"),
+        ({"max_new_tokens": 3}, ("score_candidates",), "'rank-loglikelihood' does not use max_new_tokens"),
+        ({"answer_list": "mine.json"}, ("generate",), "'generate' does not use answer_list"),
+    ],
+)
+def test_an_option_that_a_route_does_not_use_is_refused(
+    options: dict[str, Any], capabilities: tuple[Capability, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SmallVqa(VqaOptions(**options)).route(profile(capabilities))
+
+
+def test_fewer_tokens_than_the_recipe_asks_for_at_least_are_refused() -> None:
+    recipe = replace(RECIPE, decoding=replace(RECIPE.decoding, min_new_tokens=4))
+    with pytest.raises(ConfigError, match="max_new_tokens=2 is below the 4 tokens"):
+        SmallVqa(VqaOptions(max_new_tokens=2)).route(profile(("generate",), recipes={"vqa": recipe}))
+
+
+def test_questions_without_answers_among_others_are_an_error(data: Path) -> None:
+    task = SmallVqa(VqaOptions())
+    samples = list(task.samples(data, None))
+    samples[2] = replace(samples[2], answers=())
+    predictions = [VqaPrediction(sample_id=one.id, failure=None, text="red", answer="red") for one in samples]
+    protocols = task.protocols(samples, task.route(profile(("generate",))), PREPROCESSING)
+    with pytest.raises(DataError, match=f"1 questions have no annotators' answers.*{samples[2].id}"):
+        task.score(samples, predictions, protocols)
+
+
+def test_filtered_answers_are_counted(data: Path) -> None:
+    said = iter(["stop", "filtered", "stop", "filtered", "length"])
+    model = RuleModel(speak=lambda text: Generation(text="red", finish=next(said), tokens=1))  # type: ignore[arg-type] # one of three
+    _, values, _, _ = run(VqaOptions(), model, profile(("generate",)), data)
+    assert values["filtered"].value == pytest.approx(40)
+    assert values["cut_off"].value == pytest.approx(20)
+
+
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"small_vqa has no split 'train'.*val, test"):
         SmallVqa(VqaOptions(split="train"))

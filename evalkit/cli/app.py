@@ -208,13 +208,23 @@ def export(
     run: RunArgument,
     format: Annotated[ServerFormat, typer.Option("--format", "-f", help="Whose file.")] = ServerFormat.auto,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write. [default: stdout]")] = None,
+    allow_subset: Annotated[
+        bool, typer.Option("--allow-subset", help="Also for a part of the official split.")
+    ] = False,
     data_dir: DataDir = None,
     runs_dir: RunsDir = None,
 ) -> None:
     """Write the file that an evaluation server takes."""
     from evalkit.cli.export import export_command
 
-    export_command(run, format=format.value, output=output, data_dir=data_dir, runs_dir=runs_dir)
+    export_command(
+        run,
+        format=format.value,
+        output=output,
+        allow_subset=allow_subset,
+        data_dir=data_dir,
+        runs_dir=runs_dir,
+    )
 
 
 @data_app.command("status")

@@ -18,11 +18,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def export_command(run: str, *, format: str, output: Path | None, data_dir: Path | None, runs_dir: Path | None) -> None:
+def export_command(
+    run: str,
+    *,
+    format: str,
+    output: Path | None,
+    allow_subset: bool,
+    data_dir: Path | None,
+    runs_dir: Path | None,
+) -> None:
     """Check that the run answers every sample of its split, and write the server's file.
 
     Raises:
-        StoreError: The run was limited, or the file cannot be written.
+        StoreError: The run was limited or is on a part of the split, or the file cannot be written.
         DataError: The run's samples are not those of the split, or one has no answer.
         ConfigError: The format is not one for these answers.
     """
@@ -35,15 +43,18 @@ def export_command(run: str, *, format: str, output: Path | None, data_dir: Path
         )
     data_root = read_settings(data_dir=data_dir).data_dir if data_dir else store.read_data_dir(run_dir)
     stored = reopen(run_dir, data_root)
+    protocol = stored.result.protocols[-1].name
+    if "-subset-" in protocol and not allow_subset:
+        raise StoreError(
+            f"The run answers {protocol}, which is not the whole official split, and the server takes whole splits.",
+            "Run it on the whole annotation file, or write the file all the same with --allow-subset.",
+        )
     content = server_file(stored.predictions, format)
     if output is None:
         stdout().out(content.decode(), end="", highlight=False)
     else:
         _write(output, content)
-    protocol = stored.result.protocols[-1].name
     stderr().print(Text(f"{len(stored.predictions)} answers, one for every sample of {protocol}."))
-    if "-subset-" in protocol:
-        stderr().print("The annotation file is not the whole official one: the server may refuse this.")
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -56,8 +56,14 @@ def score(
         raise DataError("Every image failed, so there is nothing to score.", "Run the evaluation again.")
     over = Clustered([sample.cluster for sample, _ in answered], protocol=protocol, split=split)
     told = generation_values([one for _, one in answered], [one.caption for _, one in answered], over)
-    if not all(sample.references for sample, _ in answered):
+    without = [sample.id for sample, _ in answered if not sample.references]
+    if len(without) == len(answered):
         return told  # a split whose references are not public
+    if without:
+        raise DataError(
+            f"{len(without)} images have no reference captions, though others have: the first is {without[0]}.",
+            "Get the annotation file again.",
+        )
     backend: Backend = "pycocoevalcap" if options.backend == "pycocoevalcap" else "native"
     metrics, counts = _all_metrics(answered, options, backend)
     values = (*_values(metrics, counts, over), *_by_domain(answered, metrics, over, backend), *told)

@@ -134,6 +134,10 @@ class CaptionTask(Splits, ABC):
     def route(self, model: ModelProfile) -> Route:
         """See `evalkit.task.Task`."""
         possible = first_possible(self.card.routes, model, self.card.name)
+        if self.options.backend != "native" or self.options.meteor or self.options.spice:
+            from evalkit.metrics.captions.java import require_java  # imports numpy
+
+            require_java()  # before any caption is asked for
         recipe = self.options.applied_to(model.recipe(self.card.purpose) or OWN_RECIPE)
         return Route(name=possible.name, needs=possible.needs, recipe=recipe)
 

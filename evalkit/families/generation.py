@@ -27,7 +27,8 @@ class GeneratedPrediction(Prediction):
     rule: str = ""
     """What took the answer out of the text: `stripped`, `highest score`; empty where there is no prediction."""
     finish: str | None = None
-    """`length` where the token budget cut the text off, else `stop`; None where nothing was generated."""
+    """`stop`; `length` where the token budget cut the text off; `filtered` where a server's content filter withheld it;
+    None where nothing was generated."""
     tokens: int | None = None
     """Generated tokens."""
 
@@ -63,6 +64,12 @@ class GenerationOptions:
             max_new_tokens=self.max_new_tokens or recipe.decoding.max_new_tokens,
             num_beams=self.num_beams or recipe.decoding.num_beams,
         )
+        if decoding.max_new_tokens < decoding.min_new_tokens:
+            raise ConfigError(
+                f"max_new_tokens={decoding.max_new_tokens} is below the {decoding.min_new_tokens} tokens"
+                " that the model's recipe asks for at least.",
+                "Give a larger number.",
+            )
         prompt = "" if self.prompt == "none" else self.prompt or recipe.prompt
         changed = replace(recipe, prompt=prompt, decoding=decoding)
         return recipe if changed == recipe else replace(changed, source=f"{recipe.source}; changed by options")

@@ -92,7 +92,8 @@ def generation_values(
 ) -> tuple[MetricValue, ...]:
     """`empty` and `cut_off`: the share of generated texts that hold nothing, and that the token budget cut; in percent.
 
-    Nothing where nothing was generated: a ranking can be neither.
+    Also `filtered`, those that a server's content filter withheld, where there is one. Nothing where nothing was
+    generated: a ranking can be neither.
 
     Args:
         predictions: Those that did not fail.
@@ -104,7 +105,8 @@ def generation_values(
         return ()
     empty = np.array([100.0 * (answer == "") for answer in answers])
     cut = np.array([100.0 * (one.finish == "length") for one in predictions])
-    return tuple(
-        over.mean(name, values, generated, higher_is_better=False)
-        for name, values in (("empty", empty), ("cut_off", cut))
-    )
+    shares = {"empty": empty, "cut_off": cut}
+    filtered = np.array([100.0 * (one.finish == "filtered") for one in predictions])
+    if filtered.any():
+        shares["filtered"] = filtered
+    return tuple(over.mean(name, values, generated, higher_is_better=False) for name, values in shares.items())

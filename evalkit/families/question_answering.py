@@ -176,6 +176,7 @@ class QuestionAnsweringTask(Splits, ABC):
             "similarity": (similar,),
         }
         route = first_possible(wanted[self.options.route], model, self.card.name)
+        self._refuse_unused(route)
         if route.needs == RANK.needs and route.recipe and route.recipe.scoring not in model.card.scorings:
             raise CapabilityError(
                 f"{model.card.name} has no scoring rule {route.recipe.scoring!r}: "
@@ -183,6 +184,24 @@ class QuestionAnsweringTask(Splits, ABC):
                 "Choose another route: -o route=auto.",
             )
         return route
+
+    def _refuse_unused(self, route: Route) -> None:
+        """An option that the route does not look at would be taken for one that was used.
+
+        Raises:
+            ConfigError: There is one.
+        """
+        generated = route.needs == GENERATE.needs
+        unused = {
+            "prompt": bool(self.options.prompt) and route.needs == SIMILARITY.needs,
+            "max_new_tokens": bool(self.options.max_new_tokens) and not generated,
+            "num_beams": bool(self.options.num_beams) and not generated,
+            "answer_list": bool(self.options.answer_list) and generated,
+        }
+        for name in (name for name, is_unused in unused.items() if is_unused):
+            raise ConfigError(
+                f"The route {route.name!r} does not use {name}.", f"Leave out {name}, or change the route."
+            )
 
     def protocols(
         self, samples: Sequence[VqaSample], route: Route, preprocessing: Preprocessing

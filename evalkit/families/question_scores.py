@@ -47,8 +47,14 @@ def score(
         raise DataError("Every question failed, so there is nothing to score.", "Run the evaluation again.")
     over = Clustered([sample.cluster for sample, _ in answered], protocol=protocol, split=split)
     told = generation_values([one for _, one in answered], [one.answer for _, one in answered], over)
-    if not all(sample.answers for sample, _ in answered):
+    without = [sample.id for sample, _ in answered if not sample.answers]
+    if len(without) == len(answered):
         return told  # a test split
+    if without:
+        raise DataError(
+            f"{len(without)} questions have no annotators' answers, though others have: the first is {without[0]}.",
+            "Get the annotation file again.",
+        )
     questions = [
         VqaQuestion(answers=one.answers, answer_type=one.answer_type, question_type=one.question_type)
         for one, _ in answered

@@ -38,7 +38,9 @@ def _variant(name: str, revision: str, *, cue: str, least: int, coco: str | None
         checkpoints=checkpoints,
         recipes={
             "captioning": Recipe(
-                prompt="a photo of", decoding=caption, source="LAVIS, projects/blip2/eval/caption_coco_*_eval.yaml"
+                prompt="a photo of",
+                decoding=caption,
+                source="LAVIS: lengths and beams of caption_coco_*_eval.yaml, penalties of its later CaptionTask",
             ),
             "vqa": Recipe(prompt=f"Question: {{question}} {cue}:", decoding=answer, source="BLIP-2 paper, section 4.1"),
         },

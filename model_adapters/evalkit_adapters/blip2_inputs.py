@@ -132,6 +132,7 @@ class FolderSettings:
         else:
             text = f"a question in BLIP-2's template in lower case, without .!()*#:;~ and quotes, {MAX_WORDS} words"
             details += [
+                ("beam_search", "as transformers 5: scores over new tokens"),
                 ("language_model", self.language_model),
                 ("end", "newline" if self.language_model == "opt" else "</s>"),
                 ("candidates", "log-likelihood of the candidate and the end token"),

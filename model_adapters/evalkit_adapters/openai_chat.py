@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evalkit.types import GenerateRequest
 
 SEED: Final = 0
-_FINISHED: Final[dict[object, Literal["stop", "length"]]] = {
+_FINISHED: Final[dict[object, Literal["stop", "length", "filtered"]]] = {
     "stop": "stop",
     "length": "length",
     # what some servers say for the same
@@ -24,8 +24,7 @@ _FINISHED: Final[dict[object, Literal["stop", "length"]]] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
-    # withheld, wholly or from here on: the text as it came, which is often empty, and empty answers are counted
-    "content_filter": "stop",
+    "content_filter": "filtered",  # withheld, wholly or from here on: the text as it came, and it is counted
 }
 _PLAIN: Final = Decoding(max_new_tokens=1)
 

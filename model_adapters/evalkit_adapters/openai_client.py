@@ -210,7 +210,7 @@ class ChatClient:
             return self._read(outcome.body)
         refusal = read_refusal(outcome.body)
         if outcome.status == 400 and refusal.is_content_filter:
-            return Generation(text="", finish="stop", tokens=0)  # an empty answer, which is counted and shown
+            return Generation(text="", finish="filtered", tokens=0)  # counted and shown
         raise self._failed(outcome, refusal)
 
     def _asked(self, payload: Mapping[str, object], cancelled: threading.Event) -> _Outcome:

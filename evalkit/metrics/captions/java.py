@@ -77,7 +77,8 @@ def tokenize_by_java(captions: Sequence[str]) -> list[str]:
         return tokens
     with tempfile.TemporaryDirectory(prefix="evalkit-ptb-") as scratch:
         file = Path(scratch) / "captions.txt"
-        file.write_text("\n".join(lines[row] for row in sent), encoding="utf-8", newline="\n")
+        # ended by a line break: without, Java answers no line for a last caption that has no token
+        file.write_text("".join(f"{lines[row]}\n" for row in sent), encoding="utf-8", newline="\n")
         # not the locale's encoding, which Java would write in
         answer = _run(["java", "-Dfile.encoding=UTF-8", "-cp", str(jar), *_TOKENIZER, str(file)])
     answers = answer.removesuffix("\n").split("\n")
