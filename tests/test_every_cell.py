@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -43,7 +44,7 @@ from evalkit import store
 from evalkit.cli.leaderboard import leaderboard
 from evalkit.progress import SilentProgress
 from evalkit.registry import all_adapters, all_tasks, load_task, missing_extra, route_or_reason
-from evalkit.runner import RunConfig, run
+from evalkit.runner import RunConfig, rescore, run
 from evalkit.types import MetricValue, RunResult
 
 
@@ -261,6 +262,18 @@ def test_cell(bench: Bench, cell: Cell) -> None:
     assert sum(repeated.counts.from_cache.values()) > 0
     assert len(bench.server.asked) == requests
     assert results_of(again) == results_of(directory)
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="no Java: the reference back end cannot run")
+@pytest.mark.parametrize("model", ["blip", "blip2", "llava", "qwen_vl", "smolvlm"])
+def test_captions_score_the_same_by_either_back_end(bench: Bench, model: str) -> None:
+    """On what random weights say, which no caption writer would."""
+    pytest.importorskip("pycocoevalcap")
+    cell = Cell(model=model, task="nocaps")
+    directory = bench.first(cell)
+    data = bench.config(cell).data_dir
+    native, reference = (rescore(directory, data, {"backend": name}) for name in ("native", "pycocoevalcap"))
+    assert native == reference == store.read_run(directory).metrics
 
 
 OTHER_ROUTES = [
