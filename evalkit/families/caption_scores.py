@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np  # noqa: TID253 # see above
 
 from evalkit.errors import DataError
-from evalkit.families.generation_scores import Clustered, generation_values
+from evalkit.families.generation_scores import Clustered, can_be_scored, generation_values
 from evalkit.metrics.captions import NATIVE_METRICS, score_captions  # noqa: TID253 # see above
 from evalkit.metrics.captions.bleu import BleuCounts, bleu  # noqa: TID253 # see above
 
@@ -57,13 +57,8 @@ def score(
     over = Clustered([sample.cluster for sample, _ in answered], protocol=protocol, split=split)
     told = generation_values([one for _, one in answered], [one.caption for _, one in answered], over)
     without = [sample.id for sample, _ in answered if not sample.references]
-    if len(without) == len(answered):
-        return told  # a split whose references are not public
-    if without:
-        raise DataError(
-            f"{len(without)} images have no reference captions, though others have: the first is {without[0]}.",
-            "Get the annotation file again.",
-        )
+    if not can_be_scored(without, len(answered), "images have no reference captions"):
+        return told
     backend: Backend = "pycocoevalcap" if options.backend == "pycocoevalcap" else "native"
     metrics, counts = _all_metrics(answered, options, backend)
     values = (*_values(metrics, counts, over), *_by_domain(answered, metrics, over, backend), *told)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253 # see above
 
+from evalkit.errors import DataError
 from evalkit.metrics.bootstrap import ClusterBootstrap, Interval, cluster_sums, interval  # noqa: TID253 # see above
 from evalkit.types import MetricValue
 
@@ -85,6 +86,24 @@ class Clustered:
             n=n,
             higher_is_better=higher_is_better,
         )
+
+
+def can_be_scored(without: Sequence[str], count: int, what: str) -> bool:
+    """Whether a split's references are public: all samples have them, or none has.
+
+    Args:
+        without: Ids of the samples that have none.
+        count: How many samples there are.
+        what: What those lack, for the message.
+
+    Raises:
+        DataError: Some have them and some have not.
+    """
+    if without and len(without) < count:
+        raise DataError(
+            f"{len(without)} {what}, though others have: the first is {without[0]}.", "Get the annotation file again."
+        )
+    return not without
 
 
 def generation_values(

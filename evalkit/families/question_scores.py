@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np  # noqa: TID253 # see above
 
 from evalkit.errors import DataError
-from evalkit.families.generation_scores import Clustered, generation_values
+from evalkit.families.generation_scores import Clustered, can_be_scored, generation_values
 from evalkit.metrics.vqa import VqaQuestion, vqa_scores  # noqa: TID253 # see above
 
 if TYPE_CHECKING:
@@ -48,13 +48,8 @@ def score(
     over = Clustered([sample.cluster for sample, _ in answered], protocol=protocol, split=split)
     told = generation_values([one for _, one in answered], [one.answer for _, one in answered], over)
     without = [sample.id for sample, _ in answered if not sample.answers]
-    if len(without) == len(answered):
-        return told  # a test split
-    if without:
-        raise DataError(
-            f"{len(without)} questions have no annotators' answers, though others have: the first is {without[0]}.",
-            "Get the annotation file again.",
-        )
+    if not can_be_scored(without, len(answered), "questions have no annotators' answers"):
+        return told
     questions = [
         VqaQuestion(answers=one.answers, answer_type=one.answer_type, question_type=one.question_type)
         for one, _ in answered
