@@ -78,11 +78,19 @@ class EncodesTexts(Protocol):
         ...
 
 
+class EncodesQueries(Protocol):
+    """Embeddings of what is searched for, in models that treat it differently from what is found (DPR)."""
+
+    def encode_query(self, texts: Sequence[str]) -> FloatArray:
+        """Embed a batch: (n, d), L2-normalised float32, in the space of `encode_text`."""
+        ...
+
+
 class Matches(Protocol[PreparedT]):
     """Image-text matching by cross-attention or the like."""
 
     def match(self, requests: Sequence[MatchRequest[PreparedT]]) -> Sequence[FloatArray]:
-        """One raw logit a text, float32, for each request in order: arrays of shape (len(request.texts),)."""
+        """One number a text by `request.scoring`, float32, in order of requests: arrays (len(request.texts),)."""
         ...
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 from evalkit.errors import ImageError
-from evalkit.images import content_digest, read_bytes
+from evalkit.images import ref_digest
 from evalkit.progress import Progress, SilentProgress
 from evalkit.types import Failure, ImageRef
 
@@ -49,7 +49,7 @@ class ImageDigests:
 
     def _read(self, image: ImageRef) -> bytes | Failure:
         try:
-            return content_digest(read_bytes(image))
+            return ref_digest(image, self._known)
         except ImageError as error:
             if self._on_error == "stop":
                 raise

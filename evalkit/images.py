@@ -12,15 +12,14 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from evalkit.errors import ImageError
+from evalkit.types import Failure, ImageRef, SideBySide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from PIL.ImageFile import ImageFile
-
-    from evalkit.types import ImageRef
 
 DEFAULT_MAX_PIXELS = 200_000_000
 """Larger images are refused before they are decoded: at three bytes a pixel this is 600 MB."""
@@ -33,6 +32,8 @@ LOADER_VERSION = 1
 """Raised by every change of `decode` that can move a pixel; part of the cache key."""
 
 _DIGEST_BYTES = 32
+_CANVAS_HEIGHT = 768
+_CANVAS_GAP = 16
 
 # Pillow has no exception of its own for a damaged file: its decoders let through whatever the damage provokes.
 _DAMAGED = (
@@ -58,6 +59,8 @@ def read_bytes(ref: ImageRef) -> bytes:
     Raises:
         ImageError: The file is missing, empty, a folder or unreadable.
     """
+    if isinstance(ref.source, SideBySide):
+        raise TypeError("a canvas has no bytes of its own: `load_image` composes it")
     if isinstance(ref.source, bytes):
         return _not_empty(ref.source, ref.name)
     try:
@@ -77,9 +80,43 @@ def content_digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
 
 
+def ref_digest(ref: ImageRef, known: Mapping[ImageRef, bytes | Failure]) -> bytes:
+    """`content_digest` of an image's bytes; of a canvas, a digest of its images' digests.
+
+    Args:
+        ref: The image.
+        known: Digests that need not be computed again.
+
+    Raises:
+        ImageError: An image cannot be read.
+    """
+    if isinstance(digest := known.get(ref), bytes):
+        return digest
+    if isinstance(ref.source, SideBySide):
+        return content_digest(b"side by side 1" + b"".join(ref_digest(image, known) for image in ref.source.images))
+    return content_digest(read_bytes(ref))
+
+
 def load_image(ref: ImageRef, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """`read_bytes`, then `decode`."""
+    """`read_bytes`, then `decode`; of a canvas, `side_by_side` of its images."""
+    if isinstance(ref.source, SideBySide):
+        return side_by_side([load_image(image, max_pixels) for image in ref.source.images])
     return decode(read_bytes(ref), ref.name, max_pixels)
+
+
+def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+    """Images on one white canvas, left to right, 16 pixels apart.
+
+    All are scaled (bicubic, antialiased) to the height of the highest, but to 768 pixels at most: models see far fewer.
+    """
+    height = min(max(image.height for image in images), _CANVAS_HEIGHT)
+    widths = [max(1, round(image.width * height / image.height)) for image in images]
+    canvas = Image.new("RGB", (sum(widths) + _CANVAS_GAP * (len(images) - 1), height), "white")
+    left = 0
+    for image, width in zip(images, widths, strict=True):
+        canvas.paste(image.resize((width, height), Image.Resampling.BICUBIC), (left, 0))
+        left += width + _CANVAS_GAP
+    return canvas
 
 
 def decode(data: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:

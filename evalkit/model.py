@@ -59,6 +59,7 @@ def fingerprint(card: ModelCard, checkpoint: Checkpoint, preprocessing: Preproce
         str(card.version),
         checkpoint.digest,
         checkpoint.purpose.partition("/")[0],
+        repr(checkpoint.settings),
         repr(preprocessing),
         dtype,
         f"loader {LOADER_VERSION}",
@@ -131,22 +132,33 @@ class Model:
             ModelOutputError: The adapter's answer is malformed.
         """
         self._require("encode_text")
-        keys = [self._key("encode_text", text) for text in texts]
-        order = {key: (len(text), key) for key, text in zip(keys, texts, strict=True) if isinstance(key, bytes)}
-        return _stack(self._ask("encode_text", texts, keys, order, codec.pack_vector, codec.unpack_vector))
+        return self._embed_texts("encode_text", texts)
+
+    def encode_query(self, texts: Sequence[str]) -> Embeddings:
+        """Embed what is searched for, in the space of `encode_text`: by `encode_text` where the adapter knows no other.
+
+        Raises:
+            CapabilityError: The adapter embeds no texts.
+            ModelOutputError: The adapter's answer is malformed.
+        """
+        if "encode_query" not in self.capabilities:
+            return self.encode_text(texts)
+        return self._embed_texts("encode_query", texts)
 
     def generate(self, requests: Sequence[GenerateRequest[ImageRef]]) -> list[Generation | Failure]:
         """Generate text for each request, in order.
 
         Raises:
-            CapabilityError: The adapter cannot.
+            CapabilityError: The adapter cannot, or not with so many images or turns.
             ImageError: An image cannot be read, where the run stops at errors.
             ModelOutputError: The adapter's answer is malformed.
         """
         return self._ask_conversations("generate", requests, codec.pack_generation, codec.unpack_generation)
 
     def match(self, requests: Sequence[MatchRequest[ImageRef]]) -> list[FloatArray | Failure]:
-        """One raw logit for each text of each request, in order: arrays of shape (len(request.texts),), float32.
+        """One number for each text of each request, in order: arrays of shape (len(request.texts),), float32.
+
+        A raw logit, or log-odds, as `MatchRequest.scoring` says.
 
         Raises:
             CapabilityError: The adapter cannot.
@@ -186,7 +198,7 @@ class Model:
         """One log-likelihood for each candidate of each request, in order.
 
         Raises:
-            CapabilityError: The adapter cannot.
+            CapabilityError: The adapter cannot, or not by this rule or with so many images or turns.
             ImageError: An image cannot be read, where the run stops at errors.
             ModelOutputError: The adapter's answer is malformed.
         """
@@ -199,6 +211,11 @@ class Model:
     def close(self) -> None:
         """Release the weights."""
         self._engine.close()
+
+    def _embed_texts(self, capability: Literal["encode_text", "encode_query"], texts: Sequence[str]) -> Embeddings:
+        keys = [self._key(capability, text) for text in texts]
+        order = {key: (len(text), key) for key, text in zip(keys, texts, strict=True) if isinstance(key, bytes)}
+        return _stack(self._ask(capability, texts, keys, order, codec.pack_vector, codec.unpack_vector))
 
     # -- one answer a question -----------------------------------------------------------------------------------------
     def _ask(
@@ -257,6 +274,7 @@ class Model:
     ) -> list[AnswerT | Failure]:
         """Questions on one image are neighbours, so that an adapter can encode the image once; then by length."""
         self._require(capability)
+        self._require_allowed(requests)
         self._digests.read(image for request in requests for image in request.images)
         keys = [self._key(capability, request) for request in requests]
         order = {
@@ -322,6 +340,20 @@ class Model:
                 "Choose another model or route; `evalkit list --matrix` shows what runs with what.",
             )
 
+    def _require_allowed(self, requests: Sequence[GenerateRequest[ImageRef] | ScoreRequest[ImageRef]]) -> None:
+        """Refuse more images or turns than the card allows."""
+        card = self.card
+        if (most := max((len(request.images) for request in requests), default=0)) > card.max_images:
+            raise CapabilityError(
+                f"Model {card.name!r} takes at most {card.max_images} images a request, and was given {most}.",
+                "Show them side by side as one image, or choose a model that takes more.",
+            )
+        if not card.conversations and any(len(request.turns) > 1 for request in requests):
+            raise CapabilityError(
+                f"Model {card.name!r} answers one text of the user, and was given a conversation.",
+                "Choose a model that holds conversations.",
+            )
+
     def _check(self, capability: Capability, request: Request, answer: Any, shape: tuple[int, ...]) -> None:
         name = self.card.name
         if isinstance(request, GenerateRequest):
@@ -341,6 +373,8 @@ class Model:
             parts.append(content)
         if isinstance(request, str):
             parts.append(request.encode())
+        elif isinstance(request, MatchRequest):  # its texts are no part: answers are kept text by text
+            parts += [request.context.encode(), request.scoring.encode()]
         elif isinstance(request, GenerateRequest):
             parts += [codec.conversation_bytes(request.turns), codec.decoding_bytes(request.decoding)]
         elif isinstance(request, ScoreRequest):

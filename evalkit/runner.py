@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from evalkit import registry, store
-from evalkit.adapter import AdapterClass, capabilities_of
-from evalkit.cache import ResponseCache
-from evalkit.checkpoints import checkpoint_ref, resolve
+from evalkit.adapter import AdapterClass
 from evalkit.content import data_fingerprint, image_refs
-from evalkit.digests import ImageDigests
-from evalkit.engine.local import LocalEngine, OnError
+from evalkit.engine.local import OnError
 from evalkit.environment import versions
-from evalkit.errors import CapabilityError, ConfigError, DataError
-from evalkit.model import Model, fingerprint
+from evalkit.errors import ConfigError, DataError
+from evalkit.opening import (
+    Dtype,
+    ModelChoice,
+    Resources,
+    Workbench,
+    check_settings,
+    find_checkpoint,
+    require_capabilities,
+)
 from evalkit.options import options_as_text, parse_options
-from evalkit.served import check_source
 from evalkit.types import (
-    Checkpoint,
-    CheckpointRef,
+    Assistant,
     Counts,
     MetricValue,
-    ModelCard,
-    Placement,
     Prediction,
+    Route,
     RunResult,
     Sample,
     TaskCard,
@@ -38,9 +39,8 @@ from evalkit.types import (
 )
 
 if TYPE_CHECKING:
+    from evalkit.model import Model
     from evalkit.progress import Progress
-
-Dtype = Literal["float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,16 +57,30 @@ class RunConfig:
     checkpoint: str | None = None
     """A hub id, local folder or file; None for the card's checkpoint for this task."""
     revision: str | None = None
+    model_options: Mapping[str, str] = field(default_factory=dict)
+    """Of the model: `{"pooling": "mean"}`; see `ModelCard.settings`."""
     device: str = "auto"
     dtype: Dtype = "float32"
     batch_size: int | None = None
     limit: int | None = None
     on_error: OnError = "stop"
     threads: int = 4
-    rerank_checkpoint: str | None = None
-    """Of the further model that re-ranks; None for its card's."""
+    assistant_checkpoint: str | None = None
+    """Of the further model that the task's options ask for; None for its card's."""
     options: Mapping[str, str] = field(default_factory=dict)
     """The task's options, as text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What a run will do, found out before any data is read."""
+
+    task: Any
+    adapter: AdapterClass
+    choice: ModelChoice
+    route: Route
+    purpose: str
+    assistants: tuple[tuple[Assistant, AdapterClass], ...]
 
 
 def run(config: RunConfig, progress: Progress) -> Path:
@@ -80,63 +94,88 @@ def run(config: RunConfig, progress: Progress) -> Path:
     Raises:
         EvalkitError: Of the kind that says what is wrong.
     """
-    task_class, adapter_class = registry.load_task(config.task), registry.load_adapter(config.model)
-    card: TaskCard = task_class.card
-    registry.require_extra(adapter_class.card)
-    task = task_class(parse_options(task_class.options_type, config.options, config.task))
-    variant = _variant(config, adapter_class, card.purpose)
-    route = task.route(registry.profile(adapter_class, variant))
-    others = {name: _assistant(name) for name in task.assistants()}
-    _check_device(config.device)
-    samples = task.samples(config.data_dir, config.limit)
+    resources = _resources(config)
+    plan = _plan(config)
+    samples = plan.task.samples(config.data_dir, config.limit)
     if not samples:
         raise DataError(f"Task {config.task!r} has no samples under {config.data_dir}.", "Give a larger --limit.")
     store.check_writable(config.runs_dir)
-    weights = [(adapter_class, _checkpoint(config, adapter_class, card.purpose))]
-    weights += [(other, _assistant_checkpoint(config, other, card.purpose)) for other in others.values()]
+    weights = [(plan.adapter, find_checkpoint(plan.choice, plan.adapter, plan.purpose))]
+    for assistant, adapter in plan.assistants:
+        choice = ModelChoice(name=assistant.name, checkpoint=config.assistant_checkpoint)
+        weights.append((adapter, find_checkpoint(choice, adapter, assistant.purpose)))
     seconds: dict[str, float] = {}
-    digests = ImageDigests(on_error=config.on_error, threads=config.threads, progress=progress)
-    with ResponseCache(config.cache_dir) as cache:
+    with Workbench(resources, progress) as bench:
         with _timed(seconds, "data"):
-            digests.read(image for sample in samples for image in image_refs(sample))
-        devices: set[str] = set()
-        model, *assistants = (_open(config, *each, cache, digests, progress, devices) for each in weights)
+            bench.digests.read(image for sample in samples for image in image_refs(sample))
+        models = [bench.open_checkpoint(adapter, checkpoint) for adapter, checkpoint in weights]
+        others = {each.name: model for (each, _), model in zip(plan.assistants, models[1:], strict=True)}
         with _timed(seconds, "predict"):
-            predictions = task.predict(model, samples, route, dict(zip(others, assistants, strict=True)))
-        for each in (model, *assistants):
-            each.close()
-        identities = {name: f"{one.source} {one.digest}" for name, (_, one) in zip(others, weights[1:], strict=True)}
-        described = tuple(
-            (f"matcher {name}", f"{identities[name]}, {other.preprocessing}")
-            for name, other in zip(others, assistants, strict=True)
-        )
+            predictions = plan.task.predict(models[0], samples, plan.route, others)
+        for model in models:
+            model.close()
         answered = [one for one, got in zip(samples, predictions, strict=True) if got.failure is None]
-        protocols = task.protocols(answered, replace(route, assistants=described), model.preprocessing)
+        identities = {
+            each.name: f"{checkpoint.source} {checkpoint.digest}"
+            for (each, _), (_, checkpoint) in zip(plan.assistants, weights[1:], strict=True)
+        }
+        described = tuple(
+            (f"{each.role} {each.name}", f"{identities[each.name]}, {others[each.name].preprocessing}")
+            for each, _ in plan.assistants
+        )
+        protocols = plan.task.protocols(answered, replace(plan.route, assistants=described), models[0].preprocessing)
         with _timed(seconds, "score"):
-            metrics = task.score(samples, predictions, protocols)
+            metrics = plan.task.score(samples, predictions, protocols)
         result = RunResult(
             run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{config.model}-{config.task}",
             model=config.model,
-            variant=variant or ("custom" if config.checkpoint else adapter_class.card.variants[0].name),
+            variant=plan.choice.variant or ("custom" if config.checkpoint else plan.adapter.card.variants[0].name),
             checkpoint=weights[0][1].source,
             checkpoint_digest=weights[0][1].digest,
             task=config.task,
-            options=options_as_text(task.options),
+            options=options_as_text(plan.task.options),
             protocols=protocols,
             metrics=metrics,
-            main_metric=card.main_metric,
-            data_fingerprint=data_fingerprint(samples, digests),
+            main_metric=plan.task.card.main_metric,
+            data_fingerprint=data_fingerprint(samples, bench.digests),
             limit=config.limit,
             assistants=identities,
-            notes=task.notes(samples, predictions),
-            counts=_counts(predictions, [model, *assistants]),
+            notes=plan.task.notes(samples, predictions),
+            counts=_counts(predictions, models),
             seconds={phase: round(value, 3) for phase, value in seconds.items()},
-            environment=versions() | _settings(config, devices),
+            environment=versions() | _settings(config, bench.devices),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            model_options=dict(weights[0][1].settings),
         )
         for note in result.notes:
             progress.note(note)
         return store.write_run(config.runs_dir, result, predictions, config.data_dir)
+
+
+def _plan(config: RunConfig) -> _Plan:
+    task_class, adapter = registry.load_task(config.task), registry.load_adapter(config.model)
+    card: TaskCard = task_class.card
+    registry.require_extra(adapter.card)
+    task = task_class(parse_options(task_class.options_type, config.options, config.task))
+    choice = ModelChoice(
+        name=config.model,
+        variant=config.variant,
+        checkpoint=config.checkpoint,
+        revision=config.revision,
+        settings=config.model_options,
+    )
+    check_settings(choice, adapter.card)
+    route: Route = task.route(registry.profile(adapter, choice.variant))
+    purpose = route.purpose or card.purpose
+    variant = _variant(choice, adapter, purpose)
+    if variant != choice.variant:
+        choice = replace(choice, variant=variant)
+        route = task.route(registry.profile(adapter, variant))
+    assistants = tuple((each, registry.load_adapter(each.name)) for each in task.assistants())
+    for assistant, other in assistants:
+        registry.require_extra(other.card)
+        require_capabilities(other, assistant.needs, assistant.role)
+    return _Plan(task=task, adapter=adapter, choice=choice, route=route, purpose=purpose, assistants=assistants)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,110 +230,37 @@ def rescore(run_dir: Path, data_dir: Path, options: Mapping[str, str] | None = N
     return metrics
 
 
-def _variant(config: RunConfig, adapter_class: AdapterClass, purpose: str) -> str | None:
+def _variant(choice: ModelChoice, adapter: AdapterClass, purpose: str) -> str | None:
     """The variant asked for; for a checkpoint alone, the variant that it is the checkpoint of, if any.
 
     Raises:
         ConfigError: The checkpoint belongs to no variant, and variants are asked differently.
     """
-    if config.variant is not None or config.checkpoint is None:
-        return config.variant
-    variants: Sequence[Variant] = adapter_class.card.variants
+    if choice.variant is not None or choice.checkpoint is None:
+        return choice.variant
+    variants: Sequence[Variant] = adapter.card.variants
     for variant in variants:
-        if any(ref.source == config.checkpoint for ref in variant.checkpoints.values()):
+        if any(ref.source == choice.checkpoint for ref in variant.checkpoints.values()):
             return variant.name
-    recipes = [registry.profile(adapter_class, variant.name).recipe(purpose) for variant in variants]
+    recipes = [registry.profile(adapter, variant.name).recipe(purpose) for variant in variants]
     if any(recipe != recipes[0] for recipe in recipes):
         names = ", ".join(variant.name for variant in variants)
         raise ConfigError(
-            f"{config.model}: which prompt {config.checkpoint} wants depends on the variant it is of.",
+            f"{choice.name}: which prompt {choice.checkpoint} wants depends on the variant it is of.",
             f"Name one with --variant: {names}.",
         )
     return None
 
 
-def _checkpoint(config: RunConfig, adapter_class: AdapterClass, purpose: str) -> Checkpoint:
-    if config.checkpoint is not None:
-        named = CheckpointRef(source=config.checkpoint, revision=config.revision)
-        check_source(adapter_class.card, named)
-        return resolve(named, purpose)
-    ref = checkpoint_ref(adapter_class.card, config.variant, purpose)
-    return resolve(CheckpointRef(source=ref.source, revision=config.revision or ref.revision), purpose)
-
-
-def _assistant(name: str) -> AdapterClass:
-    """A further model, which is there to match."""
-    adapter_class = registry.load_adapter(name)
-    registry.require_extra(adapter_class.card)
-    if "match" not in capabilities_of(adapter_class):
-        raise CapabilityError(f"{name!r} has no matcher.", "Name a model that can match: `evalkit list`.")
-    return adapter_class
-
-
-def _assistant_checkpoint(config: RunConfig, adapter_class: AdapterClass, purpose: str) -> Checkpoint:
-    if config.rerank_checkpoint is None:
-        return resolve(checkpoint_ref(adapter_class.card, None, purpose), purpose)
-    named = CheckpointRef(source=config.rerank_checkpoint)
-    check_source(adapter_class.card, named)
-    return resolve(named, purpose)
-
-
-def _open(
-    config: RunConfig,
-    adapter_class: AdapterClass,
-    checkpoint: Checkpoint,
-    cache: ResponseCache,
-    digests: ImageDigests,
-    progress: Progress,
-    devices: set[str],
-) -> Model:
-    preprocessing = adapter_class.describe(checkpoint)
-
-    def load() -> Any:
-        _silence_libraries(adapter_class.card)
-        progress.note(f"loading {adapter_class.card.name} from {checkpoint.source}")
-        device = _device(config.device)
-        devices.add(device)
-        return adapter_class.load(checkpoint, Placement(device=device, dtype=config.dtype))
-
-    return Model(
-        card=adapter_class.card,
-        capabilities=capabilities_of(adapter_class),
-        preprocessing=preprocessing,
-        identity=fingerprint(adapter_class.card, checkpoint, preprocessing, config.dtype),
-        engine=LocalEngine(load, model=adapter_class.card.name, on_error=config.on_error, threads=config.threads),
-        cache=cache,
-        digests=digests,
-        progress=progress,
+def _resources(config: RunConfig) -> Resources:
+    return Resources(
+        cache_dir=config.cache_dir,
+        device=config.device,
+        dtype=config.dtype,
         batch_size=config.batch_size,
+        on_error=config.on_error,
+        threads=config.threads,
     )
-
-
-def _silence_libraries(card: ModelCard) -> None:
-    """Progress is shown by `progress` alone; transformers would draw its own bar, on a terminal or not."""
-    if "transformers" in card.libraries:
-        from transformers.utils import logging  # noqa: PLC0415 # a run that the cache answers never gets here
-
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers has no types here
-
-
-def _check_device(name: str) -> None:
-    """Refuse a name that is no device, before anything is read."""
-    if re.fullmatch(r"auto|(cpu|mps|cuda|xpu)(:\d+)?", name) is None:
-        raise ConfigError(f"--device {name!r} is no device.", "Give auto, cpu, cuda, cuda:1, mps or xpu.")
-
-
-def _device(name: str) -> str:
-    import torch  # noqa: PLC0415 # a run that the cache answers never gets here
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = name.partition(":")
-    if kind != "cpu":
-        there = getattr(torch, kind).device_count()
-        if int(number or 0) >= there:
-            raise ConfigError(f"--device {name}: this torch sees {there} {kind} devices.", "Give --device cpu or auto.")
-    return name
 
 
 def _counts(predictions: Sequence[Prediction], models: Sequence[Model]) -> Counts:

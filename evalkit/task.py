@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evalkit.model import Model
-    from evalkit.types import MetricValue, Preprocessing, Recipe, Route, TaskCard
+    from evalkit.types import Assistant, CheckpointRef, MetricValue, Preprocessing, Recipe, Route, TaskCard
     from evalkit.types import Protocol as EvalProtocol
 
 SampleT = TypeVar("SampleT", bound=Sample)
@@ -38,6 +38,11 @@ class ModelProfile:
                 if key in recipes:
                     return recipes[key]
         return None
+
+    def checkpoint(self, purpose: str) -> CheckpointRef | None:
+        """The variant's published weights for a purpose, looked up likewise; None where there are none."""
+        known = self.variant.checkpoints
+        return next((known[key] for key in (purpose, purpose.rpartition("/")[0], "default") if key in known), None)
 
 
 class Task(Protocol[SampleT, PredictionT]):
@@ -72,8 +77,8 @@ class Task(Protocol[SampleT, PredictionT]):
         """
         ...
 
-    def assistants(self) -> tuple[str, ...]:
-        """Names of further models that the options ask for (`--rerank-with blip`)."""
+    def assistants(self) -> tuple[Assistant, ...]:
+        """Further models that the options ask for (`--rerank-with blip`)."""
         ...
 
     def protocols(

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 else:
     FloatArray = Any  # importing this module must not import numpy
 
-Capability = Literal["encode_image", "encode_text", "match", "generate", "score_candidates"]
+Capability = Literal["encode_image", "encode_text", "encode_query", "match", "generate", "score_candidates"]
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
+
+MatchKind = Literal["caption", "pair", "dialog"]
+"""What a matcher judges: a caption of one image, a statement about two images (NLVR2), or a dialog about an image and
+its caption (VisDial)."""
 
 ImageT = TypeVar("ImageT")
 """An image in a request: an `ImageRef` in what a task asks, the adapter's own prepared form in what an adapter sees."""
@@ -37,13 +41,22 @@ class ImageRef:
 
     id: str
     """The data set's own id of the image; used in messages and tables, never for looking anything up."""
-    source: Path | bytes = field(repr=False)
-    """The file, or the encoded bytes where the data set carries them inline (parquet)."""
+    source: Path | bytes | SideBySide = field(repr=False)
+    """The file; the encoded bytes where the data set carries them inline (parquet); or images shown as one."""
 
     @property
     def name(self) -> str:
         """The file's path, or the id of an inline image: what an error message names."""
+        if isinstance(self.source, SideBySide):
+            return " + ".join(image.name for image in self.source.images)
         return str(self.source) if isinstance(self.source, Path) else f"inline image {self.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideBySide:
+    """Images on one canvas, left to right, for a model that takes one: see `evalkit.images.side_by_side`."""
+
+    images: tuple[ImageRef, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +85,12 @@ class MatchRequest(Generic[ImageT]):
 
     images: tuple[ImageT, ...]
     texts: tuple[str, ...]
+    context: str = ""
+    """A text that belongs to the images and is encoded once with them: VisDial's caption. Only `dialog` matchers take
+    one."""
+    scoring: Literal["logit", "log_odds"] = "logit"
+    """`logit`: the raw logit of "match", which retrieval adds to a cosine. `log_odds`: the logit of "match" (NLVR2:
+    "true") minus that of its opposite, so that its sigmoid is the model's probability, and above 0 means yes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +184,13 @@ class Checkpoint:
     """Hub: `commit:<40 hex>`. Local: `sha256:<hex>` of the content. Packages: name==version of each. Behind a server:
     `served:URL#MODEL`, which says nothing of the content."""
     purpose: str
-    """What the weights are loaded for, as `TaskCard.purpose`."""
+    """What the weights are loaded for, as `TaskCard.purpose` or `Route.purpose`."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Every setting of `ModelCard.settings` and its value, as the user chose or by default."""
+
+    def setting(self, name: str) -> str:
+        """The value of a setting that the card declares."""
+        return dict(self.settings)[name]
 
     @property
     def path(self) -> Path:
@@ -238,6 +263,15 @@ class ModelCard:
     """Purpose -> how the family is asked; looked up as `Variant.checkpoints`. A task falls back to its own."""
     scorings: tuple[str, ...] = ("loglikelihood",)
     """The scoring rules of `score_candidates`."""
+    matches: tuple[MatchKind, ...] = ("caption",)
+    """What `match` can judge, where the adapter has it."""
+    max_images: int = 1
+    """The most images that a request of `generate` or `score_candidates` may show."""
+    conversations: bool = False
+    """Whether a request of `generate` or `score_candidates` may hold more than one user turn: earlier rounds of a
+    conversation, and a system turn. A task that needs them asks this before it asks anything else."""
+    settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What a user may choose about the model: name -> the values to choose from, default first."""
     libraries: tuple[str, ...] = ("torch", "transformers")
     """Distributions whose version is part of the cache key."""
     extra: str | None = None
@@ -257,10 +291,25 @@ class Route:
     name: str
     """As it stands in the protocol: `itc+itm`, `itc`, `generate`."""
     needs: tuple[Capability, ...]
+    purpose: str | None = None
+    """What weights are wanted on it, where it is not `TaskCard.purpose`: dialog by an ordinary image-text matcher."""
     recipe: Recipe | None = None
     """How the model is asked on it; `Task.route` fills it in where a prompt, decoding or scoring rule is part of it."""
     assistants: tuple[tuple[str, str], ...] = ()
     """Further models that take part, and what identifies their answers; filled in by the runner for the protocol."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assistant:
+    """A further model that the options of a task ask for."""
+
+    name: str
+    """Its entry point's name."""
+    role: str
+    """What it does, for the protocol: `matcher`."""
+    needs: tuple[Capability, ...]
+    purpose: str
+    """What weights of it are wanted, as `TaskCard.purpose`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -430,6 +479,8 @@ class RunResult:
     """Versions, git commit, device, dtype; no secrets."""
     created: str
     """UTC, ISO 8601."""
+    model_options: Mapping[str, str] = field(default_factory=dict)
+    """Every setting of the model by name; see `ModelCard.settings`."""
 
     @property
     def complete(self) -> bool:

@@ -286,7 +286,7 @@ BAD = [
     ("unknown-device", nothing, ["--device", "cud"], {}, "--device 'cud' is no device"),
     ("absent-device", nothing, ["--device", "cuda:7"], {}, "--device cuda:7: this torch sees"),
     ("twice", nothing, ["-o", "prompt=a {caption}", "-o", "prompt=b {caption}"], {}, "given twice"),
-    ("no-matcher", nothing, ["--rerank-with", "encoder"], {}, "'encoder' has no matcher"),
+    ("no-matcher", nothing, ["--rerank-with", "encoder"], {}, "'encoder' cannot be the matcher: it has no match"),
     ("missing-image", remove_first_photo, [], {}, "COCO_val2014_000000000001.png"),
     ("truncated-image", truncate_first_photo, [], {}, "COCO_val2014_000000000001.png"),
     ("nan", nothing, [], {"CLOCKWORK_FAULT": "nan"}, "NaN"),

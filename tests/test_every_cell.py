@@ -307,7 +307,7 @@ def test_another_models_matcher(bench: Bench, tmp_path: Path) -> None:
         bench.config(cell),
         cache_dir=tmp_path,
         options={"rerank_with": matcher.model, "rerank_k": "2"},
-        rerank_checkpoint=bench.config(matcher).checkpoint,
+        assistant_checkpoint=bench.config(matcher).checkpoint,
     )
     directory = run(config, SilentProgress())
     check_run(directory, cell)

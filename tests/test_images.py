@@ -17,8 +17,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from evalkit.errors import ImageError
-from evalkit.images import content_digest, decode, load_image, read_bytes
-from evalkit.types import ImageRef
+from evalkit.images import content_digest, decode, load_image, read_bytes, ref_digest
+from evalkit.types import ImageRef, SideBySide
 
 WHITE = (255, 255, 255)
 
@@ -393,3 +393,38 @@ def test_inline_bytes_and_files_are_the_same(tmp_path: Path) -> None:
 def test_content_digest_is_blake2b_of_the_bytes() -> None:
     assert content_digest(b"abc") == hashlib.blake2b(b"abc", digest_size=32).digest()
     assert len(content_digest(b"")) == 32
+
+
+# -- a canvas of several images ----------------------------------------------------------------------------------------
+def canvas_of(*images: ImageRef) -> ImageRef:
+    return ImageRef(id="canvas", source=SideBySide(images=images))
+
+
+def picture(width: int, height: int, color: str) -> ImageRef:
+    return ImageRef(id=color, source=encoded(Image.new("RGB", (width, height), color), "PNG"))
+
+
+def test_a_canvas_shows_its_images_left_to_right_at_one_height() -> None:
+    canvas = load_image(canvas_of(picture(30, 20, "red"), picture(50, 40, "blue")))
+    assert canvas.size == (60 + 16 + 50, 40)
+    assert canvas.getpixel((30, 20)) == (255, 0, 0)
+    assert canvas.getpixel((60 + 8, 20)) == (255, 255, 255)
+    assert canvas.getpixel((60 + 16 + 25, 20)) == (0, 0, 255)
+
+
+def test_a_large_canvas_is_reduced() -> None:
+    assert load_image(canvas_of(picture(100, 1000, "red"), picture(2000, 2000, "blue"))).size == (77 + 16 + 768, 768)
+
+
+def test_a_canvas_is_identified_by_its_images_in_order() -> None:
+    red, blue = picture(3, 2, "red"), picture(3, 2, "blue")
+    digests = [ref_digest(canvas_of(*pair), {}) for pair in ((red, blue), (blue, red), (red, red))]
+    assert len(set(digests)) == 3
+    assert digests[0] == ref_digest(canvas_of(red, blue), {red: ref_digest(red, {})})
+    assert ref_digest(red, {}) not in digests
+
+
+def test_a_canvas_with_a_missing_image_names_it(tmp_path: Path) -> None:
+    missing = ImageRef(id="1", source=tmp_path / "no.png")
+    with pytest.raises(ImageError, match=r"no\.png: there is no such image file"):
+        ref_digest(canvas_of(picture(3, 2, "red"), missing), {})

@@ -292,7 +292,7 @@ def test_the_matcher_of_another_model(tmp_path: Path) -> None:
     samples = task.samples(tmp_path, None)
     model, blip = table_for(samples), table_for(samples)
     blip.images = blip.texts = {}
-    assert task.assistants() == ("blip",)
+    assert [(each.name, each.role) for each in task.assistants()] == [("blip", "matcher")]
     predictions, _, protocols = run(task, model, samples, blip=blip)
     assert protocols == ["small-4-3-fold/itc", "small-12/itc", "small-12/itc+blip@3"]
     route = replace(task.route(profile(model.capabilities)), assistants=(("matcher blip", "weights 1"),))

@@ -98,13 +98,16 @@ def run(
         typer.Option(help="Hub id, local folder, original file, or URL#MODEL. [default: the card's for this task]"),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Hub commit. [default: the card's pinned one]")] = None,
+    model_option: Annotated[
+        list[str] | None, typer.Option("--model-option", "-m", metavar="NAME=VALUE", help="Any option of the model.")
+    ] = None,
     data_dir: DataDir = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples; marks the run.")] = None,
     rerank_with: Annotated[
         str | None, typer.Option(help="Retrieval: auto, itm (the model's own matcher), none, or another model's name.")
     ] = None,
-    rerank_checkpoint: Annotated[
-        str | None, typer.Option(help="Retrieval: weights of the other model that re-ranks. [default: its card's]")
+    assistant_checkpoint: Annotated[
+        str | None, typer.Option(help="Weights of the further model that takes part. [default: its card's]")
     ] = None,
     rerank_k: Annotated[int | None, typer.Option(min=1, help="Retrieval: candidates a query to re-rank.")] = None,
     option: Annotated[
@@ -132,13 +135,14 @@ def run(
         variant=variant,
         checkpoint=checkpoint,
         revision=revision,
+        model_options=model_option or [],
         data_dir=data_dir,
         cache_dir=cache_dir,
         runs_dir=runs_dir,
         limit=limit,
         options=option or [],
         rerank_with=rerank_with,
-        rerank_checkpoint=rerank_checkpoint,
+        assistant_checkpoint=assistant_checkpoint,
         rerank_k=rerank_k,
         device=device,
         dtype=dtype.value,

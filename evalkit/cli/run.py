@@ -11,12 +11,14 @@ from evalkit.cli.console import stderr
 from evalkit.cli.leaderboard import print_table
 from evalkit.cli.progress import ConsoleProgress
 from evalkit.options import parse_pairs
-from evalkit.runner import Dtype, RunConfig, run
+from evalkit.runner import RunConfig, run
 from evalkit.settings import read_settings
 from evalkit.store import read_run
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from evalkit.opening import Dtype
 
 
 def run_command(
@@ -26,13 +28,14 @@ def run_command(
     variant: str | None,
     checkpoint: str | None,
     revision: str | None,
+    model_options: list[str],
     data_dir: Path | None,
     cache_dir: Path | None,
     runs_dir: Path | None,
     limit: int | None,
     options: list[str],
     rerank_with: str | None,
-    rerank_checkpoint: str | None,
+    assistant_checkpoint: str | None,
     rerank_k: int | None,
     device: str,
     dtype: Dtype,
@@ -49,11 +52,12 @@ def run_command(
         variant=variant,
         checkpoint=checkpoint,
         revision=revision,
+        model_options=parse_pairs(model_options),
         data_dir=settings.data_dir,
         cache_dir=settings.cache_dir,
         runs_dir=settings.runs_dir,
         limit=limit,
-        rerank_checkpoint=rerank_checkpoint,
+        assistant_checkpoint=assistant_checkpoint,
         options=parse_pairs([*options, *(f"{name}={value}" for name, value in named.items() if value is not None)]),
         device=device,
         dtype=dtype,

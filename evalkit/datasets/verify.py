@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from evalkit.progress import Progress
-    from evalkit.types import DataSet, ImageRef, Sample
+    from evalkit.types import DataSet, ImageRef, Sample, SideBySide
 
 _CHUNK = 1 << 20
 
@@ -52,7 +52,7 @@ def images_of(samples: Iterable[Sample]) -> tuple[ImageRef, ...]:
     """Every distinct image that the samples name, in order; whatever fields a family keeps them in."""
     from evalkit.content import image_refs
 
-    by_source: dict[Path | bytes, ImageRef] = {}
+    by_source: dict[Path | bytes | SideBySide, ImageRef] = {}
     for sample in samples:
         for ref in image_refs(sample):
             by_source.setdefault(ref.source, ref)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Request: TypeAlias = ImageRef | str | MatchRequest[ImageRef] | GenerateRequest[ImageRef] | ScoreRequest[ImageRef]
-"""What `encode_image`, `encode_text`, `match`, `generate` and `score_candidates` are asked, in that order."""
+"""What `encode_image`, the two text encoders, `match`, `generate` and `score_candidates` are asked, in that order."""
 
 Answer: TypeAlias = Any
 """An embedding row, an array of logits, a `Generation`, a list of `CandidateScore`, or a `Failure`."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from evalkit.task import ModelProfile
-    from evalkit.types import Decoding, Recipe, Route
+    from evalkit.types import Assistant, Decoding, Recipe, Route
 
 STRIPPED = "stripped"
 """The rule for open-ended text: all of it, without the white space at both ends."""
@@ -106,7 +106,7 @@ class Splits:
                 f"{self.card.name} has no split {self.split!r}.", f"Give -o split=, one of: {', '.join(self.splits)}."
             )
 
-    def assistants(self) -> tuple[str, ...]:
+    def assistants(self) -> tuple[Assistant, ...]:
         """No further model takes part."""
         return ()
 

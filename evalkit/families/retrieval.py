@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.errors import CapabilityError, ConfigError, DataError
-from evalkit.types import ImageRef, Prediction, Protocol, Route, Sample, TaskCard
+from evalkit.types import Assistant, ImageRef, Prediction, Protocol, Route, Sample, TaskCard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -154,10 +154,12 @@ class RetrievalTask(ABC):
             remedy = "Use --rerank-with none, or name another model's matcher: --rerank-with blip."
         raise CapabilityError(f"{self.card.name} needs {' and '.join(missing)}, which the model does not have.", remedy)
 
-    def assistants(self) -> tuple[str, ...]:
+    def assistants(self) -> tuple[Assistant, ...]:
         """See `evalkit.task.Task`."""
-        own = self.options.rerank_with in ("auto", "itm", "none")
-        return () if own else (self.options.rerank_with,)
+        name = self.options.rerank_with
+        if name in ("auto", "itm", "none"):
+            return ()
+        return (Assistant(name=name, role="matcher", needs=("match",), purpose=self.card.purpose),)
 
     def protocols(
         self, samples: Sequence[RetrievalSample], route: Route, preprocessing: Preprocessing

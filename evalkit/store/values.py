@@ -9,7 +9,7 @@ import json
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
@@ -116,11 +116,13 @@ def _decode_dataclass(hint: Any, value: Json, where: str) -> Any:
     table = _expect(dict, value, where)
     hints = get_type_hints(hint)
     names = [entry.name for entry in fields(hint)]
-    if missing := [name for name in names if name not in table]:
+    # what was added after a file was written has a default
+    needed = [one.name for one in fields(hint) if one.default is MISSING and one.default_factory is MISSING]
+    if missing := [name for name in needed if name not in table]:
         raise MalformedValue(f"{where} lacks {', '.join(missing)}")
     if unknown := [name for name in table if name not in names]:
         raise MalformedValue(f"{where} has the unknown field {', '.join(map(repr, unknown))}")
-    return hint(**{name: decode(hints[name], table[name], f"{where}.{name}") for name in names})
+    return hint(**{name: decode(hints[name], table[name], f"{where}.{name}") for name in names if name in table})
 
 
 def _decode_scalar(hint: Any, value: Json, where: str) -> Any:

@@ -1,0 +1,80 @@
+"""Opening a model outside a run: settings, parts that a model cannot play, and what is recorded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from evalkit.errors import CapabilityError, ConfigError
+from evalkit.opening import ModelChoice, Resources, Workbench, check_settings, find_checkpoint, require_capabilities
+from evalkit.progress import SilentProgress
+from evalkit.testing import FakeEncoder
+from evalkit.types import Checkpoint, ModelCard, Preprocessing
+
+
+class Pooled(FakeEncoder):
+    card: ClassVar[ModelCard] = replace(FakeEncoder.card, settings={"pooling": ("cls", "mean")})
+
+    @classmethod
+    def describe(cls, checkpoint: Checkpoint) -> Preprocessing:
+        details = (("pooling", checkpoint.setting("pooling")),)
+        return replace(super().describe(checkpoint), details=details)
+
+
+def test_settings_have_the_first_value_by_default() -> None:
+    assert check_settings(ModelChoice(name="pooled"), Pooled.card) == (("pooling", "cls"),)
+    chosen = find_checkpoint(ModelChoice(name="pooled", settings={"pooling": "mean"}), Pooled, "retrieval")
+    assert chosen.setting("pooling") == "mean"
+    assert Pooled.describe(chosen).details == (("pooling", "mean"),)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem", "remedy"),
+    [
+        ({"poolin": "cls"}, "no option 'poolin'", "pooling"),
+        ({"pooling": "max"}, "no pooling 'max'", "cls, mean"),
+    ],
+)
+def test_a_setting_that_is_none(given: dict[str, str], problem: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_settings(ModelChoice(name="pooled", settings=given), Pooled.card)
+    assert problem in error.value.problem
+    assert remedy in error.value.remedy
+
+
+def test_a_model_without_settings_refuses_one() -> None:
+    with pytest.raises(ConfigError, match="no option 'pooling'"):
+        check_settings(ModelChoice(name="fake_encoder", settings={"pooling": "cls"}), FakeEncoder.card)
+
+
+def test_answers_of_one_setting_are_not_taken_for_another(tmp_path: Path) -> None:
+    with Workbench(Resources(cache_dir=tmp_path, device="cpu"), SilentProgress()) as bench:
+        for asked, pooling in ((1, "cls"), (1, "mean"), (0, "cls")):
+            choice = ModelChoice(name="pooled", settings={"pooling": pooling})
+            model = bench.open_checkpoint(Pooled, find_checkpoint(choice, Pooled, "retrieval"))
+            model.encode_text(["a cat"])
+            assert model.asked["encode_text"] == asked
+
+
+def test_a_query_is_a_text_where_the_model_knows_no_other(tmp_path: Path) -> None:
+    with Workbench(Resources(cache_dir=tmp_path, device="cpu"), SilentProgress()) as bench:
+        model = bench.open_checkpoint(
+            FakeEncoder, find_checkpoint(ModelChoice(name="fake_encoder"), FakeEncoder, "retrieval")
+        )
+        texts = model.encode_text(["a cat", "a dog"])
+        assert (model.encode_query(["a cat", "a dog"]).vectors == texts.vectors).all()
+        assert (model.asked["encode_text"], model.from_cache["encode_text"]) == (2, 2)
+
+
+def test_a_part_that_a_model_cannot_play() -> None:
+    require_capabilities(FakeEncoder, ("encode_text",), "text index")
+    with pytest.raises(CapabilityError, match="'fake_encoder' cannot be the matcher: it has no match and no generate"):
+        require_capabilities(FakeEncoder, ("encode_text", "match", "generate"), "matcher")
+
+
+def test_a_device_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--device 'tpu' is no device"):
+        Resources(cache_dir=tmp_path, device="tpu")
