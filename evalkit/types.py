@@ -161,13 +161,15 @@ class Embeddings:
 class CheckpointRef:
     """Where weights come from, before anything is looked up.
 
-    `source` is a hub id (`org/name`), a local folder, a local original checkpoint file, `package:DIST[,DIST...]`
-    for weights that are installed as Python packages, or `URL#MODEL` for a model behind a server.
+    `source` is a hub id (`org/name`), a local folder, a local original checkpoint file, the web address of one,
+    `package:DIST[,DIST...]` for weights that are installed as Python packages, or `URL#MODEL` for a model behind a
+    server. Networks that belong together are `A,B`, each a source of its own, with `revision` alike.
     """
 
     source: str
     revision: str | None = None
-    """The hub commit (40 hex digits), or a label of the user's for a model behind a server; else None."""
+    """The hub commit (40 hex digits), `sha256:<hex>` of a file at a web address where its publisher gives one, or a
+    label of the user's for a model behind a server; else None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,11 +180,11 @@ class Checkpoint:
     """As the user or the card named it."""
     revision: str | None
     paths: tuple[Path, ...]
-    """The snapshot folder, the local folder or file, or the folder of each package, in the order named; none where a
-    server has the weights."""
+    """The snapshot folder, the local folder or file, or the folder of each package or each of several checkpoints, in the
+    order named; none where a server has the weights."""
     digest: str
-    """Hub: `commit:<40 hex>`. Local: `sha256:<hex>` of the content. Packages: name==version of each. Behind a server:
-    `served:URL#MODEL`, which says nothing of the content."""
+    """Hub: `commit:<40 hex>`. Local, or a file from a web address: `sha256:<hex>` of the content. Packages:
+    name==version of each. Behind a server: `served:URL#MODEL`, which says nothing of the content."""
     purpose: str
     """What the weights are loaded for, as `TaskCard.purpose` or `Route.purpose`."""
     settings: tuple[tuple[str, str], ...] = ()
@@ -356,6 +358,8 @@ class TaskCard:
     routes: tuple[Route, ...]
     main_metric: str
     dataset: DataSet
+    protocol: str = ""
+    """The protocol's name on the whole of the default split: `coco-karpathy-5k`; empty where the data is the user's."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

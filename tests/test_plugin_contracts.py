@@ -91,6 +91,13 @@ def test_a_tasks_card_is_filled_in(point: EntryPoint) -> None:
 
 
 @each_task
+def test_a_tasks_protocol_is_that_of_its_first_split(point: EntryPoint) -> None:
+    task_class = point.load()
+    splits = getattr(task_class, "splits", {})  # retrieval tasks take the name from the card itself
+    assert [split.protocol for split in splits.values()][:1] in ([], [task_class.card.protocol])
+
+
+@each_task
 def test_a_tasks_data_say_where_they_come_from(point: EntryPoint) -> None:
     dataset = point.load().card.dataset
     assert all((dataset.name, dataset.homepage, dataset.licence, dataset.files))
@@ -153,7 +160,7 @@ def test_a_model_that_can_do_a_task_has_a_checkpoint_for_it(task_point: EntryPoi
             continue
         assert set(route.needs) <= set(capabilities_of(adapter))
         try:
-            assert checkpoint_ref(adapter.card, variant.name, task_class.card.purpose).source
+            assert checkpoint_ref(adapter.card, variant.name, route.purpose or task_class.card.purpose).source
         except CheckpointError as error:  # a size that was never published for the purpose, and then says so
             assert variant is not adapter.card.variants[0]
             assert variant.name in error.problem

@@ -103,11 +103,11 @@ class SmallRetrieval(RetrievalTask):
         summary="",
         paper="",
         purpose="retrieval",
+        protocol="small-12",
         routes=ROUTES,
         main_metric="mean_recall",
         dataset=DataSet(name="", homepage="", licence="", files=()),
     )
-    protocol_name = "small-12"
     expected_images = 12
     expected_captions = 30
     default_rerank_k = 4
@@ -127,7 +127,7 @@ class SmallRetrieval(RetrievalTask):
 
 
 class WholeCoco(SmallRetrieval):
-    protocol_name = "coco-karpathy-5k"
+    card = replace(SmallRetrieval.card, protocol="coco-karpathy-5k")
     expected_images = 5000
     expected_captions = 25_010
     coco_measures = True

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rich import box
 from rich.markup import escape
 from rich.table import Column, Table
 
 from evalkit.cli.console import stdout
+from evalkit.errors import ConfigError
 from evalkit.registry import all_adapters, all_tasks, missing_extra, route_or_reason
 from evalkit.types import Route
 
 
-def list_command(*, matrix: bool) -> None:
-    """Print tasks, models, and the matrix of what runs with what."""
+def list_command(*, matrix: bool, format: Literal["rich", "markdown"]) -> None:
+    """Print tasks, models, and the matrix of what runs with what.
+
+    Args:
+        matrix: Also why, where a model cannot run a task.
+        format: `markdown`: the matrix alone, as a page.
+
+    Raises:
+        ConfigError: The matrix is the only thing that is written as a page.
+    """
+    if format == "markdown":
+        if not matrix:
+            raise ConfigError("--format markdown writes the matrix.", "Add --matrix.")
+        from evalkit.matrix import cells, markdown  # noqa: PLC0415 # reads the published numbers, which a list does without
+
+        stdout().out(markdown(cells()), end="", highlight=False)
+        return
     tasks, adapters = all_tasks(), all_adapters()
     console = stdout()
 
@@ -31,13 +49,13 @@ def list_command(*, matrix: bool) -> None:
     table = _table("What runs with what", "model", *map(escape, tasks))
     reasons: list[str] = []
     for name, adapter in adapters.items():
-        cells = []
+        routes = []
         for task_name, task in tasks.items():
             route = route_or_reason(task, adapter)
-            cells.append(escape(route.name) if isinstance(route, Route) else "-")
+            routes.append(escape(route.name) if isinstance(route, Route) else "-")
             if not isinstance(route, Route):
                 reasons.append(f"{name} x {task_name}: {route}")
-        table.add_row(escape(name), *cells)
+        table.add_row(escape(name), *routes)
     console.print(table)
     if matrix:
         for reason in reasons:

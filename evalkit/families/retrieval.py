@@ -101,8 +101,6 @@ class RetrievalTask(ABC):
     card: ClassVar[TaskCard]
     options_type: ClassVar[type[RetrievalOptions]] = RetrievalOptions
     prediction_type: ClassVar[type[RetrievalPrediction]] = RetrievalPrediction
-    protocol_name: ClassVar[str]
-    """Of the whole split: `coco-karpathy-5k`."""
     expected_images: ClassVar[int]
     expected_captions: ClassVar[int]
     """With fewer or more of either, the protocol's name says that this is not the whole split."""
@@ -254,7 +252,7 @@ class RetrievalTask(ABC):
 
     def split_name(self, samples: Sequence[RetrievalSample]) -> str:
         """The protocol's name: a part of the split never carries the whole one's."""
-        return self.protocol_name if self.whole(samples) else f"{self.protocol_name}-subset-{len(samples)}"
+        return self.card.protocol if self.whole(samples) else f"{self.card.protocol}-subset-{len(samples)}"
 
     def whole(self, samples: Sequence[RetrievalSample]) -> bool:
         """Whether the samples are the whole official split, and so may carry its name."""

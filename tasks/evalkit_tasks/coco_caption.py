@@ -36,6 +36,7 @@ class CocoCaption(CaptionTask):
         summary="Captioning on COCO (Karpathy test): CIDEr, BLEU, ROUGE-L; METEOR and SPICE on request",
         paper="COCO: arXiv:1405.0312; captions: arXiv:1504.00325; the split: arXiv:1412.2306",
         purpose="captioning/coco",
+        protocol="coco-karpathy-caption",
         routes=ROUTES,
         main_metric="cider",
         dataset=DataSet(

@@ -48,6 +48,7 @@ class Flickr30kRetrieval(RetrievalTask):
         summary="Image-text retrieval both ways on Flickr30k (Karpathy test, 1K)",
         paper="Flickr30k: Young et al., TACL 2014, https://aclanthology.org/Q14-1006; the split: arXiv:1412.2306",
         purpose="retrieval/flickr30k",
+        protocol="flickr30k-karpathy-1k",
         routes=ROUTES,
         main_metric="mean_recall",
         dataset=DataSet(
@@ -57,7 +58,6 @@ class Flickr30kRetrieval(RetrievalTask):
             files=(ANNOTATIONS, IMAGES),
         ),
     )
-    protocol_name = "flickr30k-karpathy-1k"
     expected_images = 1000
     expected_captions = 5000
     default_rerank_k = 128

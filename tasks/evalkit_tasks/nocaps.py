@@ -31,6 +31,7 @@ class Nocaps(CaptionTask):
         summary="Captioning on nocaps val, in, near and out of domain; test for the server",
         paper="https://arxiv.org/abs/1812.08658",
         purpose="captioning/nocaps",
+        protocol="nocaps-val",
         routes=ROUTES,
         main_metric="cider",
         dataset=DataSet(

@@ -41,6 +41,7 @@ class OkVqa(QuestionAnsweringTask):
         summary="Question answering on OK-VQA: outside knowledge",
         paper="https://arxiv.org/abs/1906.00067",
         purpose="vqa/okvqa",
+        protocol="okvqa-val",
         routes=ROUTES,
         main_metric="accuracy",
         dataset=DataSet(

@@ -31,6 +31,7 @@ class Vqav2(QuestionAnsweringTask):
         summary="Question answering on VQAv2 (val is in the training data of BLIP and of fine-tuned BLIP-2)",
         paper="https://arxiv.org/abs/1612.00837",
         purpose="vqa/vqav2",
+        protocol="vqav2-val",
         routes=ROUTES,
         main_metric="accuracy",
         dataset=DataSet(

@@ -1,0 +1,65 @@
+"""The matrix of what runs with what, and its page in the documentation."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evalkit.matrix import Cell, cells, markdown
+from evalkit.registry import adapter_names, task_names
+
+ROOT = Path(__file__).parent.parent
+MATRIX = cells()
+
+
+def cell(model: str, task: str) -> Cell:
+    return next(one for one in MATRIX if (one.model, one.task.name) == (model, task))
+
+
+def test_every_pair_is_there_and_is_runnable_or_says_why() -> None:
+    assert {(one.model, one.task.name) for one in MATRIX} == {(m, t) for m in adapter_names() for t in task_names()}
+    for one in MATRIX:
+        assert bool(one.route) != bool(one.reason), one
+        assert one.route or one.model in one.reason or one.task.name in one.reason, one
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "protocol", "weights"),
+    [
+        ("blip", "coco_retrieval", "coco-karpathy-5k/itc+itm", "Salesforce/blip-itm-base-coco"),
+        ("blip", "vqav2", "vqav2-val/rank", "Salesforce/blip-vqa-base"),
+        ("clip", "flickr30k_retrieval", "flickr30k-karpathy-1k/itc", "openai/clip-vit-large-patch14-336"),
+        ("llava", "nocaps", "nocaps-val/generate", "llava-hf/llava-1.5-7b-hf"),
+    ],
+)
+def test_a_cell(model: str, task: str, protocol: str, weights: str) -> None:
+    found = cell(model, task)
+    assert found.protocol == protocol
+    assert found.checkpoint is not None
+    assert found.checkpoint.source == weights
+
+
+def test_published_numbers_stand_beside_their_own_weights() -> None:
+    (numbers,) = cell("blip", "coco_retrieval").published
+    assert (numbers.label, numbers.metrics["i2t_r@1"]) == ("BLIP-B 129M", 81.9)
+    assert cell("blip", "okvqa").published == ()
+
+
+def test_the_page_of_the_documentation_is_up_to_date() -> None:
+    page = (ROOT / "docs" / "matrix.md").read_text("utf-8")
+    assert page == markdown(MATRIX), "write it again: evalkit list --matrix --format markdown > docs/matrix.md"
+
+
+def test_the_command_writes_the_page() -> None:
+    command = [sys.executable, "-m", "evalkit", "list", "--matrix", "--format", "markdown"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == markdown(MATRIX)
+
+
+def test_the_page_is_the_matrix_alone() -> None:
+    command = [sys.executable, "-m", "evalkit", "list", "--format", "markdown"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Add --matrix" in done.stderr
