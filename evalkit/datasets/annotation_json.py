@@ -20,6 +20,20 @@ def read_json(file: Path) -> object:
     Raises:
         DataError: Missing, unreadable, empty, truncated or malformed; names line and column.
     """
+    return _parsed(_content(file), file)
+
+
+def read_json_lines(file: Path) -> list[object]:
+    """The values of a file that has one JSON value a line; blank lines are passed over.
+
+    Raises:
+        DataError: As `read_json`.
+    """
+    lines = _content(file).split(b"\n")
+    return [_parsed(line, file, before) for before, line in enumerate(lines) if line.strip()]
+
+
+def _content(file: Path) -> bytes:
     try:
         data = file.read_bytes()
     except FileNotFoundError as error:
@@ -28,13 +42,18 @@ def read_json(file: Path) -> object:
         raise DataError(f"{file} cannot be read: {error.strerror}.", "Check what it is and its permissions.") from error
     if not data.strip():
         raise malformed(file, "the file is empty")
+    return data
+
+
+def _parsed(data: bytes, file: Path, lines_before: int = 0) -> object:
     try:
         return _parse(data)
     except json.JSONDecodeError as error:
         # A cut-off file fails where it ends, or at the beginning of the string that it cuts.
         at_end = not error.doc[error.pos :].strip() or error.msg.startswith("Unterminated string")
         what = "the JSON is truncated" if at_end else "the JSON is malformed"
-        raise malformed(file, f"{what} at line {error.lineno}, column {error.colno} ({error.msg})") from error
+        place = f"line {lines_before + error.lineno}, column {error.colno}"
+        raise malformed(file, f"{what} at {place} ({error.msg})") from error
     except UnicodeDecodeError as error:
         raise malformed(file, f"the JSON is malformed: not UTF-8 at byte {error.start}") from error
     except RecursionError as error:
