@@ -1,0 +1,1 @@
+"""What `--demo` runs on: a small generated world."""
