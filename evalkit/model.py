@@ -208,6 +208,16 @@ class Model:
             )
         return self._ask_conversations("score_candidates", requests, codec.pack_scores, codec.unpack_scores)
 
+    def images_digest(self, images: Sequence[ImageRef]) -> str:
+        """A hex digest of the images' content, in order: what identifies images that are no samples of a run.
+
+        Raises:
+            ImageError: An image cannot be read, where the run stops at errors.
+        """
+        self._digests.read(images)
+        contents = (self._digests[image] for image in images)
+        return codec.digest(*(b"" if isinstance(one, Failure) else one for one in contents)).hex()
+
     def close(self) -> None:
         """Release the weights."""
         self._engine.close()
@@ -279,7 +289,7 @@ class Model:
         keys = [self._key(capability, request) for request in requests]
         order = {
             key: (
-                *(self._digests[image] for image in request.images),
+                tuple(self._digests[image] for image in request.images),
                 sum(len(turn.text) for turn in request.turns),
                 key,
             )

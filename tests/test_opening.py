@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from PIL import Image
 
 from evalkit.errors import CapabilityError, ConfigError
 from evalkit.opening import ModelChoice, Resources, Workbench, check_settings, find_checkpoint, require_capabilities
 from evalkit.progress import SilentProgress
 from evalkit.testing import FakeEncoder
-from evalkit.types import Checkpoint, ModelCard, Preprocessing
+from evalkit.types import Checkpoint, ImageRef, ModelCard, Preprocessing
 
 
 class Pooled(FakeEncoder):
@@ -78,3 +79,16 @@ def test_a_part_that_a_model_cannot_play() -> None:
 def test_a_device_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--device 'tpu' is no device"):
         Resources(cache_dir=tmp_path, device="tpu")
+
+
+def test_images_are_told_apart_by_their_content(tmp_path: Path) -> None:
+    images = []
+    for name, color in (("a", "red"), ("b", "blue"), ("c", "red")):
+        Image.new("RGB", (4, 4), color).save(tmp_path / f"{name}.png")
+        images.append(ImageRef(id=name, source=tmp_path / f"{name}.png"))
+    with Workbench(Resources(cache_dir=tmp_path, device="cpu"), SilentProgress()) as bench:
+        model = bench.open_checkpoint(
+            FakeEncoder, find_checkpoint(ModelChoice(name="fake_encoder"), FakeEncoder, "retrieval")
+        )
+        red, blue, again = (model.images_digest([image]) for image in images)
+    assert red == again != blue
