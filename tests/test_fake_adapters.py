@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def test_counts_are_of_each_fake_adapters_own() -> None:
     loaded.encode_image([image, image])
     loaded.encode_text(["a", "b", "c"])
     loaded.encode_text(["a"])
+    loaded.encode_query(["a", "b"])
     loaded.match([MatchRequest(images=(image,), texts=("a", "b")), MatchRequest(images=(image,), texts=("a",))])
     turns = (Turn(role="user", text="?"),)
     loaded.generate([GenerateRequest(images=(image,), turns=turns, decoding=Decoding(max_new_tokens=3))])
@@ -40,6 +42,7 @@ def test_counts_are_of_each_fake_adapters_own() -> None:
     assert one.calls.batches == {
         "encode_image": [2],
         "encode_text": [3, 1],
+        "encode_query": [2],
         "match": [3],
         "generate": [1],
         "score_candidates": [2],
@@ -51,6 +54,13 @@ def test_counts_are_of_each_fake_adapters_own() -> None:
 def test_texts_that_share_words_are_close() -> None:
     dog, dogs, car = load(FakeEncoder).encode_text(["a brown dog runs", "a brown dog sleeps", "cars in traffic"])
     assert dog @ dogs > 0.5 > dog @ car
+
+
+def test_a_query_is_near_its_text_and_another_vector() -> None:
+    loaded, texts = load(FakeEverything), ["a brown dog runs", "cars in traffic"]
+    scores = loaded.encode_query(texts) @ loaded.encode_text(texts).T
+    assert (scores.argmax(axis=1) == [0, 1]).all()
+    assert scores.max() < 0.99
 
 
 def test_a_fake_adapter_runs_out_of_memory_as_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,3 +94,12 @@ def test_counting_in_threads_loses_nothing() -> None:
     for thread in threads:
         thread.join()
     assert adapter.calls.images_prepared == 400
+
+
+def test_a_fake_matcher_heeds_context_and_scoring() -> None:
+    loaded = load(FakeMatcher)
+    request = MatchRequest(images=(loaded.prepare_image(sample_images()[0]),), texts=("a", "b", "c"))
+    asked = [request, replace(request, context="a dog"), replace(request, scoring="log_odds")]
+    plain, told, odds = ([float(value) for value in answer] for answer in loaded.match(asked))
+    assert all(len(set(values)) == 3 for values in (plain, told, odds))
+    assert all(len(set(values)) == 3 for values in zip(plain, told, odds, strict=True))

@@ -9,6 +9,7 @@ import pytest
 from evalkit.errors import ConfigError, DataError
 from evalkit.families.captioning import CaptionPrediction
 from evalkit.families.question_answering import VqaPrediction
+from evalkit.families.statements import StatementPrediction
 from evalkit.report.server_files import server_file
 from evalkit.types import Prediction
 
@@ -46,3 +47,19 @@ def test_what_a_server_would_refuse() -> None:
         server_file([answer("a1", "a")])
     with pytest.raises(DataError, match="question_id 1 occurs twice"):
         server_file([answer("1", "a"), answer("01", "b")])
+
+
+def verdict(sample: str, answer: str) -> StatementPrediction:
+    return StatementPrediction(sample_id=sample, failure=None, answer=answer)
+
+
+def test_verdicts_are_the_lines_that_the_official_script_reads() -> None:
+    told = [verdict("dev-850-0-0", "True"), verdict("dev-850-1-0", "False"), verdict("dev-850-1-1", "")]
+    for format in ("auto", "nlvr2"):
+        assert server_file(told, format) == b"dev-850-0-0,True\ndev-850-1-0,False\ndev-850-1-1,unparsed\n"
+    with pytest.raises(DataError, match="'dev-850-0-s1' is not an official identifier"):
+        server_file([*told, verdict("dev-850-0-s1", "True")])
+    with pytest.raises(DataError, match="identifier dev-850-0-0 occurs twice"):
+        server_file([*told, told[0]])
+    with pytest.raises(ConfigError, match="no vqa file.*Give --format nlvr2"):
+        server_file(told, "vqa")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from evalkit.errors import CapabilityError, ConfigError
 from evalkit.types import Prediction, Sample, TaskCard
@@ -87,6 +87,15 @@ class Split:
     """What a reader of its numbers should know."""
 
 
+class NamesSplit(Protocol):
+    """Options that name a split."""
+
+    @property
+    def split(self) -> str:
+        """One of the task's splits; empty for its first."""
+        ...
+
+
 class Splits:
     """What a task of a generative family says about its splits; the family's base class has it.
 
@@ -98,7 +107,7 @@ class Splits:
     splits: ClassVar[Mapping[str, Split]]
     """By name; the first is the default."""
 
-    def __init__(self, options: GenerationOptions) -> None:
+    def __init__(self, options: NamesSplit) -> None:
         self.split = options.split or next(iter(self.splits))
         """The name numbers stand under."""
         if self.split not in self.splits:

@@ -1,32 +1,39 @@
 """A run's answers as the files that evaluation servers take.
 
 VQA (EvalAI): `[{"question_id": 42000, "answer": "white"}]`. nocaps and COCO captions: `[{"image_id": 0, "caption":
-"a child"}]`. Every question or image of the split stands in it once, in the split's order.
+"a child"}]`. VisDial (EvalAI): `[{"image_id": 1, "round_id": 10, "ranks": [3, 1, 2]}]`, a rank from 1 for each
+candidate of a round; equal scores are ranked in the candidates' order. NLVR2 (its server is closed; for the official
+scripts): lines of `dev-850-0-0,False`, and `unparsed` where a text is no verdict, which they count as wrong. Every
+question, image, round or statement to answer stands in it once, in the split's order.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from evalkit.errors import ConfigError, DataError
 from evalkit.families.captioning import CaptionPrediction
+from evalkit.families.dialog import DialogPrediction
 from evalkit.families.question_answering import VqaPrediction
+from evalkit.families.statements import StatementPrediction
+from evalkit.metrics.visdial import whole_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evalkit.types import Prediction
 
-FORMATS = ("vqa", "nocaps", "coco")
+FORMATS = ("vqa", "nocaps", "coco", "visdial", "nlvr2")
+Row: TypeAlias = "dict[str, int | str | list[int]]"
 
 
 def server_file(predictions: Sequence[Prediction], format: str = "auto") -> bytes:
-    """The server's file as JSON.
+    """The server's file as JSON; for NLVR2, lines of values between commas.
 
     Args:
         predictions: One a sample of the whole split, in order.
-        format: `vqa`, `nocaps`, `coco`, or `auto` for what the predictions are of.
+        format: `vqa`, `nocaps`, `coco`, `visdial`, `nlvr2`, or `auto` for what the predictions are of.
 
     Raises:
         ConfigError: The predictions are of another kind than the format.
@@ -40,15 +47,37 @@ def server_file(predictions: Sequence[Prediction], format: str = "auto") -> byte
             f"{failed[0].failure}",
             "The server takes whole splits only: correct the cause and run the same command again.",
         )
-    rows: dict[int, dict[str, int | str]] = {}
+    if key == "identifier":
+        return _verdict_lines([one for one in predictions if isinstance(one, StatementPrediction)])
+    rows: dict[int, list[Row]] = {}
     for one in predictions:
         if not one.sample_id.isdecimal():
             raise DataError(f"The server's ids are numbers, and {one.sample_id!r} is none.", "It has no such file.")
         number = int(one.sample_id)
         if number in rows:
             raise DataError(f"{key} {number} occurs twice.", "Correct the split's annotation file.")
-        rows[number] = {key: number, value: getattr(one, value)}
-    return json.dumps(list(rows.values()), ensure_ascii=False).encode() + b"\n"
+        rows[number] = [{key: number, **answer} for answer in _answers(one, value)]
+    return json.dumps([row for of_one in rows.values() for row in of_one], ensure_ascii=False).encode() + b"\n"
+
+
+def _verdict_lines(predictions: Sequence[StatementPrediction]) -> bytes:
+    lines: dict[str, str] = {}
+    for one in predictions:
+        if not one.sample_id.rpartition("-")[2].isdecimal():
+            raise DataError(
+                f"{one.sample_id!r} is not an official identifier: BLIP's list of the statements has none.",
+                "Run it on the official file: `evalkit data prepare nlvr2`.",
+            )
+        if one.sample_id in lines:
+            raise DataError(f"identifier {one.sample_id} occurs twice.", "Correct the split's annotation file.")
+        lines[one.sample_id] = f"{one.sample_id},{one.answer or 'unparsed'}\n"
+    return "".join(lines.values()).encode()
+
+
+def _answers(prediction: Prediction, field: str) -> list[Row]:
+    if isinstance(prediction, DialogPrediction):
+        return [{"round_id": one.round_id, "ranks": whole_ranks(one.scores)} for one in prediction.rounds]
+    return [{field: getattr(prediction, field)}]
 
 
 def _keys(predictions: Sequence[Prediction], format: str) -> tuple[str, str]:
@@ -57,6 +86,10 @@ def _keys(predictions: Sequence[Prediction], format: str) -> tuple[str, str]:
         fits, keys = ("vqa",), ("question_id", "answer")
     elif all(isinstance(one, CaptionPrediction) for one in predictions):
         fits, keys = ("nocaps", "coco"), ("image_id", "caption")
+    elif all(isinstance(one, DialogPrediction) for one in predictions):
+        fits, keys = ("visdial",), ("image_id", "rounds")
+    elif all(isinstance(one, StatementPrediction) for one in predictions):
+        fits, keys = ("nlvr2",), ("identifier", "answer")
     else:
         raise ConfigError("No server takes answers of this kind.", f"There are files for: {', '.join(FORMATS)}.")
     if format not in ("auto", *fits):

@@ -73,6 +73,8 @@ def _card(name: str, summary: str) -> ModelCard:
         paper="none: a test double",
         licence="Apache-2.0",
         variants=(Variant(name="only", checkpoints={"default": CheckpointRef(source="package:evalkit")}),),
+        matches=("caption", "pair", "dialog"),
+        conversations=True,
         libraries=("numpy",),
     )
 
@@ -142,19 +144,18 @@ class FakeEncoder:
 
 
 class FakeMatcher(FakeEncoder):
-    """Also matches: ten times the cosine of the embeddings, plus a hash of image and text below one."""
+    """Also matches: ten times the cosine of the embeddings, plus a hash of image, text and context below one."""
 
     card: ClassVar[ModelCard] = _card("fake_matcher", "Fake embeddings and matching, for tests.")
     calls: ClassVar[Calls] = Calls()
 
     def match(self, requests: Sequence[MatchRequest[FloatArray]]) -> list[FloatArray]:
-        """One logit a text, the mean over the request's images."""
+        """One logit or log-odds a text, the mean over the request's images."""
         import numpy as np  # noqa: PLC0415 # a plugin module imports no numpy
 
         kept = self._begin("match", sum(len(request.texts) for request in requests), len(requests))
         answers = [
-            np.array([_logit(request.images, text) for text in request.texts], np.float32)
-            for request in requests[:kept]
+            np.array([_judged(request, text) for text in request.texts], np.float32) for request in requests[:kept]
         ]
         if self.faults.nan and answers:
             answers[0][:1] = np.nan
@@ -162,10 +163,15 @@ class FakeMatcher(FakeEncoder):
 
 
 class FakeEverything(FakeMatcher):
-    """Also generates and scores: words and likelihoods by hash."""
+    """Also embeds queries unlike texts, generates and scores: words and likelihoods by hash."""
 
     card: ClassVar[ModelCard] = _card("fake_everything", "Every capability, faked, for tests.")
     calls: ClassVar[Calls] = Calls()
+
+    def encode_query(self, texts: Sequence[str]) -> FloatArray:
+        """(n, 16) float32, L2-normalized: near the embedding of the same text, and another."""
+        kept = self._begin("encode_query", len(texts))
+        return self._stacked([_text_vector(f"which {text}") for text in texts[:kept]])
 
     def generate(self, requests: Sequence[GenerateRequest[FloatArray]]) -> list[Generation]:
         """One to six words that depend on images and turns, cut at `max_new_tokens`."""
@@ -234,11 +240,13 @@ def _normalized(vector: object) -> FloatArray:
     return unit
 
 
-def _logit(images: Sequence[FloatArray], text: str) -> float:
+def _judged(request: MatchRequest[FloatArray], text: str) -> float:
     words = _text_vector(text)
-    cosine = sum(float((_image_vector(image) * words).sum()) for image in images) / len(images)
-    key = _digest(*(image.tobytes() for image in images), text.encode())
-    return 10 * cosine + key[0] / 256
+    cosine = sum(float((_image_vector(image) * words).sum()) for image in request.images) / len(request.images)
+    context = [request.context.encode()] if request.context else []
+    key = _digest(*(image.tobytes() for image in request.images), text.encode(), *context)
+    logit, opposite = 10 * cosine + key[0] / 256, key[1] / 256 - cosine
+    return logit if request.scoring == "logit" else logit - opposite
 
 
 def _score(asked: tuple[bytes, ...], candidate: str) -> CandidateScore:
