@@ -25,6 +25,7 @@ from evalkit.datasets.prepare import prepare as prepare_dataset
 from evalkit.datasets.status import dataset_status
 from evalkit.datasets.verify import check_files, check_images, images_of
 from evalkit.errors import DataError
+from evalkit.families.crossmodal import CrossmodalTask
 from evalkit.families.generation import Splits
 from evalkit.families.retrieval import RetrievalTask
 from evalkit.registry import load_task
@@ -141,6 +142,10 @@ def _unlike_official(task: object, samples: Sequence[Any]) -> str | None:
     if isinstance(task, RetrievalTask) and hasattr(task, "expected_images"):  # one's own photos have no official size
         whole, size = task.whole(samples), task.expected_images
         official = f"{size:,} images with {task.expected_captions:,} captions"
+    elif isinstance(task, CrossmodalTask):
+        split = task.splits[task.split]
+        whole, size = task.split_name(samples) == split.protocol, split.images
+        official = f"{size:,} images with {split.captions:,} captions and {split.pairs:,} rated pairs of them"
     elif isinstance(task, Splits):
         size = task.splits[task.split].size
         whole, official = len(samples) == size, f"{size:,} samples"
