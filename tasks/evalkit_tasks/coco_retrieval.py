@@ -46,6 +46,7 @@ class CocoRetrieval(RetrievalTask):
         summary="Image-text retrieval both ways on COCO (Karpathy test, 5K and five-fold 1K)",
         paper="COCO: arXiv:1405.0312; captions: arXiv:1504.00325; the split: arXiv:1412.2306",
         purpose="retrieval/coco",
+        protocol="coco-karpathy-5k",
         routes=ROUTES,
         main_metric="mean_recall",
         dataset=DataSet(
@@ -55,7 +56,6 @@ class CocoRetrieval(RetrievalTask):
             files=(ANNOTATIONS, IMAGES),
         ),
     )
-    protocol_name = "coco-karpathy-5k"
     expected_images = 5000
     expected_captions = 25010
     default_rerank_k = 256
@@ -65,8 +65,13 @@ class CocoRetrieval(RetrievalTask):
 
     def captioned_images(self, data_dir: Path) -> tuple[CaptionedImage, ...]:
         """Read the test split from whichever official annotation file is there."""
-        annotations = locate(ANNOTATIONS, data_dir, self.card.name)
-        images_root = locate(IMAGES, data_dir, self.card.name).parent
-        if annotations.name == "dataset_coco.json":
-            return read_karpathy(annotations, ("test",), images_root)
-        return read_blip_json(annotations, images_root)
+        return read_coco_test(data_dir, self.card.name)
+
+
+def read_coco_test(data_dir: Path, task: str) -> tuple[CaptionedImage, ...]:
+    """Karpathy's test split, from whichever official annotation file is there; an error says how `task` gets it."""
+    annotations = locate(ANNOTATIONS, data_dir, task)
+    images_root = locate(IMAGES, data_dir, task).parent
+    if annotations.name == "dataset_coco.json":
+        return read_karpathy(annotations, ("test",), images_root)
+    return read_blip_json(annotations, images_root)

@@ -1,0 +1,276 @@
+"""`evalkit illustrate`: sentences, images, and what is written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from captioned_world import install, picture, resources
+from typer.testing import CliRunner
+
+from evalkit.cli.app import app
+from evalkit.errors import CapabilityError, ConfigError, DataError, ImageError, StoreError
+from evalkit.opening import ModelChoice
+from evalkit.progress import SilentProgress
+from evalkit.testing.fake import FakeEncoder
+from evalkit.tools.illustrate import IllustrateConfig, Illustrated, illustrate, read_gallery
+from evalkit.tools.sentences import blocks_of, split_sentences
+from evalkit.types import FloatArray
+
+COLOURS = ("red", "green", "blue")
+
+
+class Colours(FakeEncoder):
+    """An image is its mean colour, a text the colours it names."""
+
+    card = replace(FakeEncoder.card, name="colours")
+
+    def prepare_image(self, image: Any) -> FloatArray:
+        mean: FloatArray = np.asarray(image, np.float32).reshape(-1, 3).mean(axis=0)
+        return mean
+
+    def encode_image(self, images: Any) -> FloatArray:
+        return np.stack([each / np.linalg.norm(each) for each in images]).astype(np.float32)
+
+    def encode_text(self, texts: Any) -> FloatArray:
+        named = np.array([[text.casefold().count(colour) + 0.01 for colour in COLOURS] for text in texts])
+        return (named / np.linalg.norm(named, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def models(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Colours)
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Path:
+    from PIL import Image
+
+    folder = tmp_path / "gallery"
+    (folder / "deep er").mkdir(parents=True)
+    for name, colour in (("a red (1).png", "red"), ("deep er/b]green.JPG", "lime"), ("c blue.webp", "blue")):
+        Image.new("RGB", (8, 8), colour).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden").mkdir()
+    picture(folder / ".hidden" / "x.png", 0)
+    return folder
+
+
+def config(text: Path, gallery: Path, output: Path, **changed: Any) -> IllustrateConfig:
+    on_error = changed.pop("on_error", "stop")
+    choice = changed.pop("choice", ModelChoice(name="colours"))
+    return IllustrateConfig(
+        text=text,
+        gallery=gallery,
+        output=output,
+        choice=choice,
+        resources=resources(output.parent, on_error),
+        **changed,
+    )
+
+
+def made(
+    tmp_path: Path, text: str, gallery: Path, *, name: str = "story.md", output: str = "out.md", **changed: Any
+) -> str:
+    source = tmp_path / name
+    source.write_text(text, "utf-8")
+    illustrate(config(source, gallery, tmp_path / output, **changed), SilentProgress())
+    return (tmp_path / output).read_text("utf-8")
+
+
+# -- sentences ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("paragraph", "sentences"),
+    [
+        ("One. Two! Three? Four", ["One.", "Two!", "Three?", "Four"]),
+        ("Mr. Smith met Dr. J. R. Jones at 5 p.m. today.", ["Mr. Smith met Dr. J. R. Jones at 5 p.m. today."]),
+        ('"Stop!" he said. (It rained.) Then...', ['"Stop!" he said.', "(It rained.)", "Then..."]),
+        ("Pi is 3.14. 2 is even.", ["Pi is 3.14.", "2 is even."]),
+        ("See example.com for more… Or not.", ["See example.com for more…", "Or not."]),
+        ("Fruit, e.g. Apples, fell.", ["Fruit, e.g. Apples, fell."]),
+        ("\u72ac\u3002\u732b\uff01\u9ce5", ["\u72ac\u3002", "\u732b\uff01", "\u9ce5"]),
+        ("\u201cHi.\u201d \u201cHo.\u201d", ["\u201cHi.\u201d", "\u201cHo.\u201d"]),
+        ("What?! No.", ["What?!", "No."]),
+        ("   ", []),
+    ],
+)
+def test_sentences(paragraph: str, sentences: list[str]) -> None:
+    assert list(split_sentences(paragraph)) == sentences
+
+
+@pytest.mark.parametrize("text", ["A b. C d", "x!  Y?\tZ...", "Mr. A. B. C said. No"])
+def test_only_white_space_is_lost(text: str) -> None:
+    assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())
+
+
+MARKDOWN = """# Title. Here.
+
+First one. Second
+one.
+
+- item. Another.
+
+> quote. Said.
+
+```
+code. More.
+
+Still code.
+```
+
+| a | b. |
+|---|----|
+
+    indented. Code.
+
+![x](y.png)
+
+Setext. Title.
+==============
+
+Last."""
+
+
+def test_in_markdown_only_paragraphs_are_prose() -> None:
+    blocks = blocks_of(MARKDOWN, markdown=True)
+    assert [one.sentences for one in blocks if one.sentences] == [("First one.", "Second one."), ("Last.",)]
+    assert "Still code." in next(one.text for one in blocks if one.text.startswith("```"))
+    assert "".join("".join(one.text for one in blocks).split()) == "".join(MARKDOWN.split())
+
+
+def test_plain_text_is_all_prose() -> None:
+    assert blocks_of("- a. B\n\n# c", markdown=False)[0].sentences == ("- a.", "B")
+
+
+# -- what is chosen ----------------------------------------------------------------------------------------------------
+def pictures(text: str) -> list[str]:
+    return [unquote(line.rpartition("](")[2].removesuffix(")")) for line in text.splitlines() if line.startswith("![")]
+
+
+def test_the_best_image_follows_each_sentence(tmp_path: Path, gallery: Path) -> None:
+    text = made(tmp_path, "# T\n\nThe sea is blue. Grass is green.\n\nBlood is red.\n", gallery)
+    assert pictures(text) == ["gallery/c blue.webp", "gallery/deep er/b]green.JPG", "gallery/a red (1).png"]
+    lines = [line for line in text.splitlines() if line]
+    assert lines[0] == "# T"
+    assert lines[1] == "The sea is blue."
+    assert lines[2].startswith("![")
+    assert lines[3] == "Grass is green."
+    assert all((tmp_path / image).is_file() for image in pictures(text))
+
+
+def test_each_image_once_for_the_highest_sum(tmp_path: Path, gallery: Path) -> None:
+    story = "Red. Red red green. Blue."  # the second can do with green, the first cannot
+    once = made(tmp_path, story, gallery)
+    assert [Path(image).name for image in pictures(once)] == ["a red (1).png", "b]green.JPG", "c blue.webp"]
+    again = made(tmp_path, story, gallery, repeat=True)
+    assert [Path(image).name for image in pictures(again)] == ["a red (1).png", "a red (1).png", "c blue.webp"]
+
+
+def test_more_sentences_than_images(tmp_path: Path, gallery: Path) -> None:
+    source = tmp_path / "story.txt"
+    source.write_text("Red. Green. Blue. Red. Green. Blue.")
+    done = illustrate(config(source, gallery, tmp_path / "out.md"), SilentProgress())
+    assert done == Illustrated(sentences=6, illustrated=3, images=3, failures=())
+    assert len(set(pictures((tmp_path / "out.md").read_text()))) == 3
+
+
+def test_a_broken_image_is_named(tmp_path: Path, gallery: Path) -> None:
+    (gallery / "c blue.webp").write_bytes(b"no image")
+    source = tmp_path / "story.md"
+    source.write_text("Blue.")
+    with pytest.raises(ImageError, match="c blue"):
+        illustrate(config(source, gallery, tmp_path / "out.md"), SilentProgress())
+    done = illustrate(config(source, gallery, tmp_path / "out.md", on_error="skip"), SilentProgress())
+    assert done.images == 2
+    assert [Path(failure.sample).name for failure in done.failures] == ["c blue.webp"]
+
+
+# -- what is written ---------------------------------------------------------------------------------------------------
+def test_markdown_paths_and_names_are_escaped(tmp_path: Path, gallery: Path) -> None:
+    text = made(tmp_path, "Red. Green.", gallery)
+    assert "](gallery/a%20red%20%281%29.png)" in text
+    assert "](gallery/deep%20er/b%5Dgreen.JPG)" in text
+    assert "![b\\]green]" in text
+
+
+def test_plain_text_becomes_markdown_that_shows_it(tmp_path: Path, gallery: Path) -> None:
+    text = made(tmp_path, "<script> *red*.\n\n# green\n\n1. blue\n\n- red", gallery, name="story.txt", repeat=True)
+    assert "&lt;script&gt; \\*red\\*." in text
+    assert "\\# green" in text
+    assert "&#49;." in text
+    assert "&#45; red" in text
+
+
+def test_markdown_stays_as_it_is(tmp_path: Path, gallery: Path) -> None:
+    assert "A *red* [link](x)." in made(tmp_path, "A *red* [link](x).", gallery)
+
+
+class Seen(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.images: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.images += [unquote(value or "") for name, value in attrs if name == "src"]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_html(tmp_path: Path, gallery: Path) -> None:
+    story = 'A <script>alert("red")</script> & more.\n\n```\n<b>\n```\n\nBlue.'
+    seen = Seen()
+    seen.feed(made(tmp_path, story, gallery, output="out.html"))
+    assert "script" not in seen.tags
+    assert "b" not in seen.tags
+    assert seen.images == ["gallery/a red (1).png", "gallery/c blue.webp"]
+    assert 'A <script>alert("red")</script> & more.' in seen.text
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+def test_what_is_refused(tmp_path: Path, gallery: Path) -> None:
+    source = tmp_path / "story.md"
+    source.write_text("Red.")
+    with pytest.raises(StoreError, match="is read"):
+        illustrate(config(source, gallery, source), SilentProgress())
+    with pytest.raises(StoreError, match="is read"):
+        illustrate(config(source, gallery, gallery / "a red (1).png"), SilentProgress())
+    with pytest.raises(ConfigError, match="no place for the sentence"):
+        config(source, gallery, tmp_path / "out.md", prompt="x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no image"):
+        read_gallery(tmp_path / "empty")
+    for content, problem in ((b"# only a title", "no sentence"), (b"\xff", "not UTF-8")):
+        source.write_bytes(content)
+        with pytest.raises(DataError, match=problem):
+            illustrate(config(source, gallery, tmp_path / "out.md"), SilentProgress())
+    with pytest.raises(DataError, match="no.md"):
+        illustrate(config(tmp_path / "no.md", gallery, tmp_path / "out.md"), SilentProgress())
+
+
+def test_a_model_that_does_not_embed_cannot(tmp_path: Path, gallery: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mute = type("Mute", (), {"card": replace(FakeEncoder.card, name="mute"), "encode_image": FakeEncoder.encode_image})
+    install(monkeypatch, mute)
+    source = tmp_path / "story.md"
+    source.write_text("Red.")
+    with pytest.raises(CapabilityError, match="'mute' cannot be the illustrator"):
+        illustrate(config(source, gallery, tmp_path / "out.md", choice=ModelChoice(name="mute")), SilentProgress())
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+def test_the_command(tmp_path: Path, gallery: Path) -> None:
+    source = tmp_path / "story.md"
+    source.write_text("Red. Green. Blue. Red.")
+    words = ["illustrate", source, "--model", "colours", "--gallery", gallery, "-o", tmp_path / "out.md"]
+    done = CliRunner().invoke(app, [*map(str, words), "--device", "cpu", "--cache-dir", str(tmp_path / "cache")])
+    assert done.exit_code == 0, done.output
+    assert "3 of 4 sentences illustrated from 3 images; --repeat" in done.stderr
+    assert len(pictures((tmp_path / "out.md").read_text())) == 3
