@@ -1,7 +1,8 @@
 """Which weights a model runs with, where they lie, and what identifies their content.
 
-Five kinds of source: `package:DIST[,DIST...]` (installed Python packages), a local folder, a local file, a hub id, and
-`URL#MODEL` (a model behind a server: see `evalkit.served`).
+Six kinds of source: `package:DIST[,DIST...]` (installed Python packages), a local folder, a local file, a hub id, the
+web address of a file (see `evalkit.weight_urls`), and `URL#MODEL` (a model behind a server: see `evalkit.served`).
+Networks that belong together, as DPR's two, are named `A,B`, and their revisions alike.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from evalkit.errors import CheckpointError, PluginError
 from evalkit.served import is_served, served_digest
 from evalkit.types import Checkpoint, CheckpointRef
+from evalkit.weight_urls import WEIGHT_SUFFIXES, fetch_weights, is_weights_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,16 +28,13 @@ if TYPE_CHECKING:
     from evalkit.types import ModelCard, Variant
 
 PACKAGE_PREFIX = "package:"
-WEIGHT_SUFFIXES = frozenset(
-    {".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".npz", ".onnx", ".pt", ".pth", ".safetensors"}
-)
-"""File name endings that mean weights rather than configuration."""
 
 _CONFIGURATION = ("*.json", "*.txt", "*.model", "*.jinja")
 _HUB_WEIGHTS = ("*.safetensors", "*.bin")  # the latter only where a repository has none of the former
 _WANTED = "config.json and model.safetensors, or other *.safetensors, or *.bin"
 _NESTED_WEIGHTS = ("*/*.safetensors", "*/*.bin")  # other formats of the same weights, in subfolders
 _NOT_CONTENT = frozenset({".git", ".cache", "__pycache__"})
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 _EXTRA_OF = re.compile(r"^\s*([\w.-]+)[^;]*;.*extra\s*==\s*[\"']([\w.-]+)[\"']")
 
@@ -66,10 +65,11 @@ def checkpoint_ref(card: ModelCard, variant: str | None, purpose: str) -> Checkp
 
 
 def resolve(ref: CheckpointRef, purpose: str) -> Checkpoint:
-    """Find the weights on this machine, downloading from the hub where they are not.
+    """Find the weights on this machine, downloading them where they are not.
 
-    A source with a revision is on the hub. Without one, a path that exists is taken as it is, and a hub id means the
-    branch `main`: as it was when it was last downloaded to this machine.
+    A source with a revision is on the hub, unless it is a web address (`sha256:<hex>`) or a server's (a label). Without
+    one, a path that exists is taken as it is, and a hub id means the branch `main`: as it was when it was last
+    downloaded to this machine.
 
     Raises:
         CheckpointError: Says what was looked for, where, and the command that gets it.
@@ -80,7 +80,11 @@ def resolve(ref: CheckpointRef, purpose: str) -> Checkpoint:
     if is_served(ref.source):
         digest = served_digest(ref)
         return Checkpoint(source=ref.source, revision=ref.revision, paths=(), digest=digest, purpose=purpose)
+    if is_weights_url(ref.source):
+        return _from_url(ref, purpose)
     path = Path(ref.source).expanduser()
+    if "," in ref.source and not path.exists():
+        return _several(ref, purpose)
     is_path = _looks_like_path(ref.source)
     if path.exists() and (is_path or ref.revision is None):
         _refuse_revision(ref, "a local path")
@@ -166,6 +170,43 @@ def _raise(error: OSError) -> None:
 def _file_sha256(file: Path) -> bytes:
     with file.open("rb", buffering=0) as stream:
         return hashlib.file_digest(stream, "sha256").digest()
+
+
+def _several(ref: CheckpointRef, purpose: str) -> Checkpoint:
+    sources = ref.source.split(",")
+    revisions = ref.revision.split(",") if ref.revision else [None] * len(sources)
+    if len(sources) != len(revisions):
+        raise CheckpointError(
+            f"The checkpoints {ref.source} are {len(sources)}, and the revision {ref.revision!r} has {len(revisions)}.",
+            "Give one for each with --revision A,B, or none.",
+        )
+    parts = [
+        resolve(CheckpointRef(source=source.strip(), revision=revision and revision.strip()), purpose)
+        for source, revision in zip(sources, revisions, strict=True)
+    ]
+    return Checkpoint(
+        source=ref.source,
+        revision=",".join(part.revision for part in parts if part.revision) or None,
+        paths=tuple(path for part in parts for path in part.paths),
+        digest=", ".join(part.digest for part in parts),
+        purpose=purpose,
+    )
+
+
+def _from_url(ref: CheckpointRef, purpose: str) -> Checkpoint:
+    if ref.revision is not None and not _SHA256.fullmatch(ref.revision):
+        raise CheckpointError(
+            f"The revision {ref.revision!r} of the file {ref.source} is not sha256: and 64 hex digits.",
+            "Give the file's checksum with --revision, or leave it out.",
+        )
+    path = fetch_weights(ref.source)
+    digest = f"sha256:{content_sha256(path)}"
+    if ref.revision not in (None, digest):
+        raise CheckpointError(
+            f"{path}, downloaded from {ref.source}, has {digest}, and the wanted one is {ref.revision}.",
+            "Delete the file to download it again, or correct --revision.",
+        )
+    return Checkpoint(source=ref.source, revision=ref.revision, paths=(path,), digest=digest, purpose=purpose)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

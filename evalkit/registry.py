@@ -5,18 +5,28 @@ from __future__ import annotations
 import difflib
 import importlib.util
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from evalkit.adapter import AdapterClass, capabilities_of
 from evalkit.errors import CapabilityError, PluginError
 from evalkit.task import ModelProfile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from evalkit.task import TaskClass
     from evalkit.types import ModelCard, Route
 
-Group = Literal["evalkit.tasks", "evalkit.model_adapters"]
-_KIND: dict[Group, str] = {"evalkit.tasks": "task", "evalkit.model_adapters": "model"}
+Converter: TypeAlias = "Callable[[Path, Path], None]"
+"""Reads weights in one layout (a file or a folder) and writes them in another one, to a place where nothing is."""
+
+Group = Literal["evalkit.tasks", "evalkit.model_adapters", "evalkit.converters"]
+_KIND: dict[Group, str] = {
+    "evalkit.tasks": "task",
+    "evalkit.model_adapters": "model",
+    "evalkit.converters": "converter",
+}
 
 
 def task_names() -> tuple[str, ...]:
@@ -27,6 +37,11 @@ def task_names() -> tuple[str, ...]:
 def adapter_names() -> tuple[str, ...]:
     """The names of all installed model adapters, sorted."""
     return tuple(sorted(_installed("evalkit.model_adapters")))
+
+
+def converter_names() -> tuple[str, ...]:
+    """The names of all installed converters of checkpoints, sorted."""
+    return tuple(sorted(_installed("evalkit.converters")))
 
 
 def load_task(name: str) -> TaskClass:
@@ -45,6 +60,18 @@ def load_adapter(name: str) -> AdapterClass:
         PluginError: Unknown (near misses are suggested), broken, or not what its entry point says.
     """
     return _load("evalkit.model_adapters", name)
+
+
+def load_converter(name: str) -> Converter:
+    """Import a converter of checkpoints.
+
+    Raises:
+        PluginError: Unknown (near misses are suggested), broken, or not a function.
+    """
+    converter = _import_object("evalkit.converters", _find("evalkit.converters", name))
+    if not callable(converter):
+        raise PluginError(f"The converter {name!r} is not a function.", "Report it to its authors.")
+    return cast("Converter", converter)
 
 
 def all_tasks() -> dict[str, TaskClass]:
@@ -116,23 +143,20 @@ def _installed(group: Group) -> dict[str, EntryPoint]:
 
 
 def _load(group: Group, name: str) -> type:
+    return _import(group, _find(group, name))
+
+
+def _find(group: Group, name: str) -> EntryPoint:
     kind, installed = _KIND[group], _installed(group)
     if name not in installed:
         near = difflib.get_close_matches(name, installed, n=3, cutoff=0.5)
         remedy = f"Did you mean {' or '.join(near)}?" if near else f"Installed: {', '.join(sorted(installed))}."
         raise PluginError(f"There is no {kind} named {name!r}.", remedy)
-    return _import(group, installed[name])
+    return installed[name]
 
 
 def _import(group: Group, point: EntryPoint) -> type:
-    kind, name = _KIND[group], point.name
-    try:
-        plugin = point.load()
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise PluginError(
-            f"The {kind} {name!r} of {_distribution(point)} ({point.value}) cannot be imported: {error}.",
-            "Reinstall that package, or report it to its authors.",
-        ) from error
+    kind, name, plugin = _KIND[group], point.name, _import_object(group, point)
     declared = getattr(getattr(plugin, "card", None), "name", None)
     if not isinstance(plugin, type) or declared != name:
         raise PluginError(
@@ -141,6 +165,16 @@ def _import(group: Group, point: EntryPoint) -> type:
             "Report it to the package's authors.",
         )
     return plugin
+
+
+def _import_object(group: Group, point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise PluginError(
+            f"The {_KIND[group]} {point.name!r} of {_distribution(point)} ({point.value}) cannot be imported: {error}.",
+            "Reinstall that package, or report it to its authors.",
+        ) from error
 
 
 def _distribution(point: EntryPoint) -> str:

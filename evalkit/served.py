@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from evalkit.errors import CheckpointError
+from evalkit.weight_urls import is_weights_url
 
 if TYPE_CHECKING:
     from evalkit.types import CheckpointRef, ModelCard
@@ -43,8 +45,8 @@ class ServedModel:
 
 
 def is_served(source: str) -> bool:
-    """Whether a checkpoint's source means a server."""
-    return source.lower().startswith(SERVED_PREFIXES)
+    """Whether a checkpoint's source means a server, and not a file of weights at a web address."""
+    return source.lower().startswith(SERVED_PREFIXES) and not is_weights_url(source)
 
 
 def read_served(source: str) -> ServedModel:
@@ -98,7 +100,9 @@ def served_digest(ref: CheckpointRef) -> str:
 
 
 def check_source(card: ModelCard, ref: CheckpointRef) -> None:
-    """Refuse a server for a model that runs here, and the reverse, before anything is looked up or downloaded.
+    """Refuse a server for a model that runs here, the reverse, and several checkpoints for one network.
+
+    Before anything is looked up or downloaded.
 
     Raises:
         CheckpointError: The checkpoint is not of the kind that the adapter takes.
@@ -111,5 +115,12 @@ def check_source(card: ModelCard, ref: CheckpointRef) -> None:
     if is_served(ref.source) and not takes_served:
         raise CheckpointError(
             f"Model {card.name!r} runs on this machine: its checkpoint cannot be the address of a server.",
-            "Name a hub id or a local folder with --checkpoint, or choose --model openai.",
+            "Name a hub id, a local folder or a file of weights with --checkpoint, or choose --model openai.",
+        )
+    takes_several = any("," in known.source for variant in card.variants for known in variant.checkpoints.values())
+    local = not is_served(ref.source) and not is_weights_url(ref.source)
+    if local and "," in ref.source and not takes_several and not Path(ref.source).expanduser().exists():
+        raise CheckpointError(
+            f"Model {card.name!r} is loaded from one checkpoint, and {ref.source} names several.",
+            "Name one with --checkpoint.",
         )

@@ -344,8 +344,8 @@ def test_missing_weights_are_named(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_purpose_without_a_network_is_refused(folder: Path) -> None:
-    with pytest.raises(CapabilityError, match="no network for 'visdial'"):
-        load(folder, "visdial")
+    with pytest.raises(CapabilityError, match="no network for 'classification'"):
+        load(folder, "classification")
 
 
 # ------------------------------------------------------------------------------------------------------------- recipes

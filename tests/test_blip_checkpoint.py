@@ -17,7 +17,8 @@ from transformers import BlipConfig, BlipForImageTextRetrieval
 from evalkit.errors import CheckpointError
 from evalkit.types import Checkpoint, MatchRequest, Placement
 from evalkit_adapters import _blip_checkpoint
-from evalkit_adapters._blip_checkpoint import check_architecture, convert_original, resample_positions
+from evalkit_adapters._blip_checkpoint import check_architecture, resample_positions
+from evalkit_adapters._blip_kinds import convert_original
 from evalkit_adapters.blip import BlipAdapter
 
 CPU = Placement(device="cpu", dtype="float32")

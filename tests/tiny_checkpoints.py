@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -134,6 +135,48 @@ def tiny_blip_vqa(folder: Path, tokenizer_dir: Path, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     _blip_folder(folder, tokenizer_dir, 384)
+    return folder
+
+
+def tiny_blip_nlvr2(folder: Path, tokenizer_dir: Path, seed: int = 0) -> Path:
+    """A BLIP NLVR2 checkpoint: text layers 6 and 7 of eight merge the images; width 64, patches of 8 of 32 pixels.
+
+    Args:
+        folder: Made, and filled as `evalkit convert blip-nlvr2` fills one.
+        tokenizer_dir: The real bert-base-uncased tokenizer files.
+        seed: Of the weights.
+    """
+    from evalkit_adapters._blip_nlvr2 import BlipForNlvr2
+
+    return _tiny_blip_of_ours(BlipForNlvr2, folder, tokenizer_dir, seed, text_layers=8)
+
+
+def tiny_blip_visdial(folder: Path, tokenizer_dir: Path, seed: int = 0) -> Path:
+    """A BLIP visual-dialog checkpoint: two layers of width 64, images of 32 pixels in patches of 8, 64 positions.
+
+    Args:
+        folder: Made, and filled as a folder of `BlipForVisdial`.
+        tokenizer_dir: The real bert-base-uncased tokenizer files.
+        seed: Of the weights.
+    """
+    from evalkit_adapters._blip_visdial import BlipForVisdial
+
+    return _tiny_blip_of_ours(BlipForVisdial, folder, tokenizer_dir, seed, text_layers=2)
+
+
+def _tiny_blip_of_ours(model_class: Any, folder: Path, tokenizer_dir: Path, seed: int, *, text_layers: int) -> Path:
+    from transformers import BlipConfig
+
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4}
+    config = BlipConfig(
+        text_config={**sizes, "num_hidden_layers": text_layers, "vocab_size": 30524, "max_position_embeddings": 64},
+        vision_config={**sizes, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8},
+    )
+    model = model_class(config)
+    randomize(model, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    _blip_folder(folder, tokenizer_dir, 32)
     return folder
 
 
@@ -336,4 +379,177 @@ def tiny_blip2_t5(folder: Path, tokenizer_dir: Path, seed: int = 0) -> Path:
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         shutil.copyfile(tokenizer_dir / name, folder / name)
+    return folder
+
+
+def tiny_vit(
+    folder: Path, seed: int = 0, *, model_type: str = "dinov2", head: str = "none", registers: int = 0
+) -> Path:
+    """A checkpoint of a vision transformer that sees images only: two layers of width 32, patches of 8 pixels.
+
+    Args:
+        folder: Made, and filled as the hub repositories are: `google/vit-base-patch16-224` for `vit`, and
+            `facebook/dinov2-base` (or `-with-registers-`) for the others.
+        seed: Of the weights.
+        model_type: `vit`, `dinov2` or `dinov2_with_registers`.
+        head: For `vit`, what the weights were saved with: `none`, `pooler` or `classifier`.
+        registers: For `dinov2_with_registers`.
+    """
+    from transformers import (
+        Dinov2Config,
+        Dinov2Model,
+        Dinov2WithRegistersConfig,
+        Dinov2WithRegistersModel,
+        ViTConfig,
+        ViTForImageClassification,
+        ViTModel,
+    )
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 8}
+    model: torch.nn.Module
+    processor: dict[str, object]
+    if model_type == "vit":
+        config = ViTConfig(**sizes, intermediate_size=48, image_size=32, num_labels=5)
+        model = (
+            ViTForImageClassification(config)
+            if head == "classifier"
+            else ViTModel(config, add_pooling_layer=head == "pooler")
+        )
+        processor = {  # as in google/vit-base-patch16-224, but for the size
+            "do_normalize": True,
+            "do_rescale": True,
+            "do_resize": True,
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_processor_type": "ViTImageProcessor",
+            "image_std": [0.5, 0.5, 0.5],
+            "resample": 2,
+            "rescale_factor": 0.00392156862745098,
+            "size": {"height": 32, "width": 32},
+        }
+    else:
+        # stored for larger images than are shown, as DINOv2's
+        if model_type == "dinov2":
+            model = Dinov2Model(Dinov2Config(**sizes, mlp_ratio=2, image_size=48))
+        else:
+            model = Dinov2WithRegistersModel(
+                Dinov2WithRegistersConfig(**sizes, mlp_ratio=2, image_size=48, num_register_tokens=registers)
+            )
+        processor = {  # as in facebook/dinov2-base, but for the size
+            "crop_size": {"height": 32, "width": 32},
+            "do_center_crop": True,
+            "do_convert_rgb": True,
+            "do_normalize": True,
+            "do_rescale": True,
+            "do_resize": True,
+            "image_mean": [0.485, 0.456, 0.406],
+            "image_processor_type": "BitImageProcessor",
+            "image_std": [0.229, 0.224, 0.225],
+            "resample": 3,
+            "rescale_factor": 0.00392156862745098,
+            "size": {"shortest_edge": 37},
+        }
+    randomize(model, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor), "utf-8")
+    return folder
+
+
+def _bert_files(folder: Path, tokenizer_dir: Path) -> None:
+    for name in ("vocab.txt", "tokenizer.json"):
+        shutil.copyfile(tokenizer_dir / name, folder / name)
+    settings = {"do_lower_case": True, "model_max_length": 64, "tokenizer_class": "BertTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+
+
+_BERT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+def tiny_bert(folder: Path, tokenizer_dir: Path, seed: int = 0) -> Path:
+    """A BERT as google-bert/bert-base-uncased has it, with its pretraining heads: two layers of width 32, 64 tokens.
+
+    Args:
+        folder: Made, and filled.
+        tokenizer_dir: The real bert-base-uncased tokenizer files.
+        seed: Of the weights.
+    """
+    from transformers import BertConfig, BertForPreTraining
+
+    model = BertForPreTraining(BertConfig(**_BERT, vocab_size=30522, max_position_embeddings=64))
+    randomize(model, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    _bert_files(folder, tokenizer_dir)
+    return folder
+
+
+def tiny_sentence(folder: Path, tokenizer_dir: Path, seed: int = 0, *, pooling: str = "mean_tokens") -> Path:
+    """A checkpoint of sentence-transformers: a BERT of two layers of width 32, pooled, 48 tokens.
+
+    Args:
+        folder: Made, and filled as sentence-transformers/all-MiniLM-L6-v2 is.
+        tokenizer_dir: The real bert-base-uncased tokenizer files.
+        seed: Of the weights.
+        pooling: `mean_tokens`, `cls_token`, `max_tokens`.
+    """
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(**_BERT, vocab_size=30522, max_position_embeddings=64)
+    model = BertModel(config, add_pooling_layer=False)
+    randomize(model, seed)
+    (folder / "1_Pooling").mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    _bert_files(folder, tokenizer_dir)
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+        {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+    ]
+    flags = {f"pooling_mode_{each}": each == pooling for each in ("cls_token", "mean_tokens", "max_tokens")}
+    contents = {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": 48, "do_lower_case": False},
+        "config_sentence_transformers.json": {"__version__": {"sentence_transformers": "2.0.0"}},
+        "1_Pooling/config.json": {"word_embedding_dimension": 32, **flags},
+    }
+    for name, content in contents.items():
+        (folder / name).write_text(json.dumps(content), "utf-8")
+    return folder
+
+
+def tiny_dpr(folder: Path, tokenizer_dir: Path, seed: int = 0, *, encoder: str = "context") -> Path:
+    """One of DPR's two encoders: two layers of width 32, 64 tokens.
+
+    Args:
+        folder: Made, and filled as facebook/dpr-ctx_encoder-single-nq-base is.
+        tokenizer_dir: The real bert-base-uncased tokenizer files.
+        seed: Of the weights.
+        encoder: `context` or `question`.
+    """
+    from transformers import DPRConfig, DPRContextEncoder, DPRQuestionEncoder
+
+    config = DPRConfig(**_BERT, vocab_size=30522, max_position_embeddings=64)
+    model = (DPRContextEncoder if encoder == "context" else DPRQuestionEncoder)(config)
+    randomize(model, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    _bert_files(folder, tokenizer_dir)
+    return folder
+
+
+def tiny_timm(folder: Path, seed: int = 0, *, architecture: str = "test_resnet") -> Path:
+    """A checkpoint of timm with its classifier, as timm writes it for the hub. Needs timm.
+
+    Args:
+        folder: Made, and filled.
+        seed: Of the weights.
+        architecture: Those that start with `test_` are tiny; they see 160 pixels.
+    """
+    import timm
+    from timm.models import save_for_hf
+
+    model = timm.create_model(architecture, pretrained=False)
+    randomize(model, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_for_hf(model, folder, safe_serialization=True)
     return folder

@@ -38,8 +38,8 @@ def _needs(*capabilities: str) -> Callable[[TestT], TestT]:
 class AdapterConformance:
     """Subclass it in a test module, name the adapter, and give it a checkpoint with tiny weights.
 
-    Without a `checkpoint` fixture of your own, the checkpoint that the card names for `purpose` is used. Checks of
-    capabilities that the adapter does not define are left out.
+    Without a `checkpoint` fixture of your own, the checkpoint that the card names for `purpose` is used. Settings that
+    it does not have are the card's defaults. Checks of capabilities that the adapter does not define are left out.
 
         class TestMyAdapter(AdapterConformance):
             adapter = MyAdapter
@@ -61,6 +61,8 @@ class AdapterConformance:
     """Largest difference of a logit in lower precision, as a share of the largest logit."""
     images_per_request: ClassVar[int] = 1
     """Images in a request of `match`, `generate` and `score_candidates`."""
+    context: ClassVar[str] = ""
+    """What a request of `match` gives beside its images: a caption, to a matcher of dialogs."""
 
     def __init_subclass__(cls) -> None:
         if not hasattr(cls, "adapter"):  # a base of suites
@@ -79,7 +81,7 @@ class AdapterConformance:
     @pytest.fixture
     def loaded(self, checkpoint: Checkpoint) -> Any:
         """The adapter with its weights, on the CPU in float32; loaded once."""
-        key = (self.adapter, checkpoint)
+        key = (self.adapter, declarations.with_settings(self.adapter.card, checkpoint))
         if key not in _LOADED:
             _LOADED.clear()
             _LOADED[key] = self._load(checkpoint)
@@ -118,47 +120,48 @@ class AdapterConformance:
         checks.check_preparation_is_thread_safe(loaded.prepare_image, inputs.sample_images())
 
     # -------------------------------------------------------------------------------------------------- embeddings
-    @_needs("encode_image", "encode_text")
+    @_needs("encode_image", "encode_text", "encode_query")
     def test_embeddings_have_the_form(self, loaded: Any) -> None:
-        """See `check_embedding_form`; images and texts are of one width."""
+        """See `check_embedding_form`; images, texts and queries are of one width."""
         widths = set()
         for capability, encode, batch in _encoders(loaded):
             vectors = encode(batch)
             checks.check_embedding_form(vectors, len(batch), (2, 3) if capability == "encode_image" else (2,))
             widths.add(vectors.shape[-1])
-        checks.require(len(widths) == 1, f"images and texts have embeddings of widths {sorted(widths)}")
+        checks.require(len(widths) == 1, f"images, texts and queries have widths {sorted(widths)}")
 
-    @_needs("encode_image", "encode_text")
+    @_needs("encode_image", "encode_text", "encode_query")
     def test_embeddings_differ(self, loaded: Any) -> None:
         """See `check_embeddings_differ`."""
         for _, encode, batch in _encoders(loaded):
             checks.check_embeddings_differ(encode(batch))
 
-    @_needs("encode_image", "encode_text")
+    @_needs("encode_image", "encode_text", "encode_query")
     def test_embeddings_are_normalized(self, loaded: Any) -> None:
         """See `check_normalized`."""
         for _, encode, batch in _encoders(loaded):
             checks.check_normalized(encode(batch), self.tolerance)
 
-    @_needs("encode_image", "encode_text")
+    @_needs("encode_image", "encode_text", "encode_query")
     def test_batch_size_changes_no_embedding(self, loaded: Any) -> None:
         """See `check_batch_size_changes_nothing`."""
         for _, encode, batch in _encoders(loaded):
             checks.check_batch_size_changes_nothing(encode, batch, self.tolerance)
 
-    @_needs("encode_image", "encode_text")
+    @_needs("encode_image", "encode_text", "encode_query")
     def test_order_changes_no_embedding(self, loaded: Any) -> None:
         """See `check_order_changes_nothing`."""
         for _, encode, batch in _encoders(loaded):
             checks.check_order_changes_nothing(encode, batch, self.tolerance)
 
-    @_needs("encode_text")
+    @_needs("encode_text", "encode_query")
     def test_padding_changes_no_embedding(self, loaded: Any) -> None:
         """See `check_padding_changes_nothing`."""
-        for text in inputs.TEXTS[:3]:
-            checks.check_padding_changes_nothing(loaded.encode_text, text, inputs.LONG_TEXT, self.tolerance)
+        for capability, encode, _ in _encoders(loaded):
+            for text in inputs.TEXTS[:3] if capability != "encode_image" else ():
+                checks.check_padding_changes_nothing(encode, text, inputs.LONG_TEXT, self.tolerance)
 
-    @_needs("encode_image", "encode_text")
+    @_needs("encode_image", "encode_text", "encode_query")
     def test_lower_precision_changes_embeddings_little(self, loaded: Any, checkpoint: Checkpoint) -> None:
         """See `check_drift`."""
         lower = self._load_lower(checkpoint)
@@ -172,6 +175,12 @@ class AdapterConformance:
     def test_match_gives_one_logit_a_text(self, loaded: Any) -> None:
         """See `check_match_form`."""
         requests = self._match_requests(loaded)
+        checks.check_match_form(loaded.match(requests), requests)
+
+    @_needs("match")
+    def test_match_gives_log_odds(self, loaded: Any) -> None:
+        """See `check_match_form`: every matcher answers by log-odds too."""
+        requests = inputs.match_requests(_prepared(loaded), self.images_per_request, self.context, "log_odds")
         checks.check_match_form(loaded.match(requests), requests)
 
     @_needs("match")
@@ -231,6 +240,20 @@ class AdapterConformance:
         requests = inputs.score_requests(_prepared(loaded), self.images_per_request)
         checks.check_scores_candidates(loaded.score_candidates, requests, self.tolerance)
 
+    @_needs("generate")
+    def test_history_changes_generations(self, loaded: Any) -> None:
+        """See `check_history_changes_generations`; for adapters whose card says that they hold conversations."""
+        self._need_conversations()
+        requests = inputs.generate_requests(_prepared(loaded), self.images_per_request)
+        checks.check_history_changes_generations(loaded.generate, requests)
+
+    @_needs("score_candidates")
+    def test_history_changes_scores(self, loaded: Any) -> None:
+        """See `check_history_changes_scores`; for adapters whose card says that they hold conversations."""
+        self._need_conversations()
+        requests = self._requests("score_candidates", _prepared(loaded))
+        checks.check_history_changes_scores(loaded.score_candidates, requests[:1], self.tolerance)
+
     # ------------------------------------------------------------------------------------------------- determinism
     def test_two_loads_give_the_same_bits(self, checkpoint: Checkpoint) -> None:
         """See `check_same_bits`, for every capability."""
@@ -240,13 +263,19 @@ class AdapterConformance:
 
     # ----------------------------------------------------------------------------------------------------- details
     def _load(self, checkpoint: Checkpoint) -> Any:
+        checkpoint = declarations.with_settings(self.adapter.card, checkpoint)
         return self.adapter.load(checkpoint, Placement(device="cpu", dtype="float32"))
 
     def _load_lower(self, checkpoint: Checkpoint) -> Any:
+        checkpoint = declarations.with_settings(self.adapter.card, checkpoint)
         try:
             return self.adapter.load(checkpoint, Placement(device="cpu", dtype=self.lower_precision))
         except EvalkitError as error:
             pytest.skip(f"the adapter refuses {self.lower_precision}: {error}")
+
+    def _need_conversations(self) -> None:
+        if not self.adapter.card.conversations:
+            pytest.skip("the adapter holds no conversations")
 
     def _match_requests(self, loaded: Any) -> list[Any]:
         return self._requests("match", _prepared(loaded))
@@ -262,7 +291,7 @@ class AdapterConformance:
     def _requests(self, capability: str, prepared: list[Any]) -> list[Any]:
         count = self.images_per_request
         if capability == "match":
-            return inputs.match_requests(prepared, count)
+            return inputs.match_requests(prepared, count, self.context)
         if capability == "generate":
             return inputs.generate_requests(prepared, count)
         return inputs.score_requests(prepared, count, self.adapter.card.scorings[0])
@@ -279,4 +308,6 @@ def _encoders(loaded: Any) -> list[tuple[Capability, Callable[[Sequence[Any]], A
         encoders.append(("encode_image", loaded.encode_image, _prepared(loaded)))
     if hasattr(loaded, "encode_text"):
         encoders.append(("encode_text", loaded.encode_text, list(inputs.TEXTS)))
+    if hasattr(loaded, "encode_query"):
+        encoders.append(("encode_query", loaded.encode_query, list(inputs.TEXTS)))
     return encoders

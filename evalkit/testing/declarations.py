@@ -14,10 +14,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from evalkit.adapter import AdapterClass, capabilities_of
-from evalkit.checkpoints import PACKAGE_PREFIX, WEIGHT_SUFFIXES
+from evalkit.checkpoints import PACKAGE_PREFIX
 from evalkit.served import ANY_SERVER
 from evalkit.testing.checks import require
 from evalkit.types import CAPABILITIES, Checkpoint, ModelCard, Preprocessing
+from evalkit.weight_urls import WEIGHT_SUFFIXES, is_weights_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +38,9 @@ HEAVY = (
 )
 """What importing a plugin must not import."""
 
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _TAKE_IMAGES = ("encode_image", "match", "generate", "score_candidates")
 _IMPORT = """
 import importlib, json, sys
@@ -66,6 +69,9 @@ def check_card(card: Any) -> None:
     for field in ("summary", "paper", "licence", "libraries", "scorings"):
         require(bool(getattr(card, field)), f"the card has no {field}")
     require((card.extra is None) == (not card.modules), "`extra` and `modules` go together")
+    for setting, values in card.settings.items():
+        require(bool(re.fullmatch(r"[a-z][a-z0-9_]*", setting)), f"the setting {setting!r} is not lower_case_words")
+        require(0 < len(values) == len(set(values)), f"the setting {setting!r} has the values {values}")
     require(bool(card.variants), "the card has no variant")
     names = [variant.name for variant in card.variants]
     require(len(set(names)) == len(names), f"variants share a name: {names}")
@@ -80,14 +86,29 @@ def check_card(card: Any) -> None:
                 require(ref.revision is None, f"{where} is installed, and cannot have a revision")
             elif ref.source == ANY_SERVER:
                 require(ref.revision is None, f"{where} is whichever server the user names, and cannot have a revision")
-            else:
+            elif is_weights_url(ref.source):
+                # only a publisher's checksum can pin a file at an address, and not every publisher gives one: what was
+                # loaded is known by its content in any case
                 require(
-                    bool(re.fullmatch(r"[\w.-]+/[\w.-]+", ref.source)), f"{where} is neither a hub id nor `package:`"
+                    ref.revision is None or bool(_SHA256.fullmatch(ref.revision)),
+                    f"{where} is pinned to {ref.revision!r}, which is no sha256:<64 hex digits>",
+                )
+            else:
+                sources, commits = ref.source.split(","), (ref.revision or "").split(",")
+                require(
+                    all(_HUB_ID.fullmatch(source) for source in sources),
+                    f"{where} is neither a hub id, nor `package:`, nor a file's web address",
                 )
                 require(
-                    ref.revision is not None and bool(_COMMIT.fullmatch(ref.revision)),
+                    len(sources) == len(commits) and all(_COMMIT.fullmatch(commit) for commit in commits),
                     f"{where} is not pinned to a commit (revision {ref.revision!r})",
                 )
+
+
+def with_settings(card: ModelCard, checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint with every setting of the card: its own, and the card's default where it has none."""
+    settings = {name: values[0] for name, values in card.settings.items()} | dict(checkpoint.settings)
+    return replace(checkpoint, settings=tuple(settings.items()))
 
 
 def check_entry_point(adapter_class: AdapterClass) -> None:
@@ -129,13 +150,14 @@ def check_imports(module: str) -> None:
 
 
 def check_describe(adapter_class: AdapterClass, checkpoint: Checkpoint, folder: Path) -> None:
-    """`describe` needs neither weights nor torch, and says the same of a copy elsewhere.
+    """`describe` needs neither weights nor torch, tells every setting, and says the same of a copy elsewhere.
 
     Args:
         adapter_class: The adapter.
         checkpoint: Its checkpoint.
         folder: An empty folder.
     """
+    checkpoint = with_settings(adapter_class.card, checkpoint)
     described = adapter_class.describe(checkpoint)
     require(isinstance(described, Preprocessing), f"describe gives a {type(described).__name__}, not a Preprocessing")
     capabilities = capabilities_of(adapter_class)
@@ -143,6 +165,8 @@ def check_describe(adapter_class: AdapterClass, checkpoint: Checkpoint, folder: 
         require(bool(described.image), "describe says nothing about images")
     if set(capabilities) != {"encode_image"}:
         require(bool(described.text), "describe says nothing about texts")
+    untold = sorted(set(adapter_class.card.settings) - {name for name, _ in described.details})
+    require(not untold, f"describe says nothing about the settings {untold}")
     copies = tuple(_without_weights(path, folder / str(number)) for number, path in enumerate(checkpoint.paths))
     pickled = folder / "checkpoint.pickle"
     pickled.write_bytes(pickle.dumps(replace(checkpoint, paths=copies)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -28,6 +28,14 @@ LONG_TEXT = " ".join(f"{TEXTS[number % len(TEXTS)]} and" for number in range(40)
 """Longer than what any adapter takes."""
 CANDIDATES = ("yes", "no", "two people on a beach")
 PROMPTS = ("Describe the image.", "How many people are there?", "What is it?")
+CONVERSATION = (
+    Turn(role="system", text="Answer briefly."),
+    Turn(role="user", text="Is it day or night?"),
+    Turn(role="assistant", text="It is day"),
+    Turn(role="user", text="What color is the dog?"),
+    Turn(role="assistant", text="brown"),
+    Turn(role="user", text="What is it?"),
+)
 
 
 def sample_images() -> list[PilImage]:
@@ -39,11 +47,13 @@ def sample_images() -> list[PilImage]:
     ]
 
 
-def match_requests(prepared: Sequence[Any], images_each: int) -> list[MatchRequest[Any]]:
+def match_requests(
+    prepared: Sequence[Any], images_each: int, context: str = "", scoring: Literal["logit", "log_odds"] = "logit"
+) -> list[MatchRequest[Any]]:
     """Requests with unlike numbers of texts of unlike lengths."""
     texts = ((*TEXTS, LONG_TEXT), TEXTS[:1], TEXTS[2:5])
     return [
-        MatchRequest(images=images, texts=asked)
+        MatchRequest(images=images, texts=asked, context=context, scoring=scoring)
         for images, asked in zip(_groups(prepared, images_each), texts, strict=True)
     ]
 
@@ -65,6 +75,16 @@ def score_requests(
         ScoreRequest(images=images, turns=(Turn(role="user", text=prompt),), candidates=asked, scoring=scoring)
         for images, prompt, asked in zip(_groups(prepared, images_each), PROMPTS, candidates, strict=True)
     ]
+
+
+def changed_conversations() -> dict[str, tuple[Turn, ...]]:
+    """`CONVERSATION` with another text in each turn but the last, and without what stands before the last."""
+    changed: dict[str, tuple[Turn, ...]] = {"all that is before the last question": CONVERSATION[-1:]}
+    for place, turn in enumerate(CONVERSATION[:-1]):
+        other = replace(turn, text="Are two people on a street?" if turn.role == "user" else "There is nobody, no")
+        name = f"the {turn.role} turn {turn.text!r}"
+        changed[name] = (*CONVERSATION[:place], other, *CONVERSATION[place + 1 :])
+    return changed
 
 
 def same(one: Any, other: Any) -> bool:

@@ -7,28 +7,23 @@ import logging
 import pickle
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from torch.nn import functional
-from transformers import (
-    BlipConfig,
-    BlipForConditionalGeneration,
-    BlipForImageTextRetrieval,
-    BlipForQuestionAnswering,
-    BlipTextConfig,
-    BlipVisionConfig,
-)
+from transformers import BlipConfig, BlipTextConfig, BlipVisionConfig
 from transformers.utils import logging as transformers_logging
 
 from evalkit.errors import CheckpointError
 from evalkit_adapters._blip_caption import BlipCaptionNetwork
+from evalkit_adapters._blip_kinds import KINDS, convert_original
 from evalkit_adapters._blip_network import BlipRetrievalNetwork
+from evalkit_adapters._blip_nlvr2 import BlipNlvr2Network
+from evalkit_adapters._blip_visdial import BlipVisdialNetwork
 from evalkit_adapters._blip_vqa import BlipVqaNetwork
 from evalkit_adapters.blip_inputs import ENC_ID
 
@@ -36,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from evalkit.types import Placement
+    from evalkit_adapters._blip_kinds import Kind
     from evalkit_adapters.blip_card import Ability
     from evalkit_adapters.blip_inputs import WordPieces
 
@@ -44,83 +40,31 @@ VISION_EPS: Final = 1e-6
 BERT_REPOSITORY: Final = "google-bert/bert-base-uncased"
 BERT_REVISION: Final = "86b5e0934494bd15c9632b12f734a8a67f723594"
 
+Network: TypeAlias = BlipRetrievalNetwork | BlipCaptionNetwork | BlipVqaNetwork | BlipNlvr2Network | BlipVisdialNetwork
+"""What answers for a checkpoint."""
+
 _HEAD_SIZE = 64  # of BLIP base and large, both towers
 _OFFICIAL_HEADS = {768: 12, 1024: 16}
 _TRANSFORMERS_EPS = 1e-5
 _POSITIONS = "vision_model.embeddings.position_embedding"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Kind:
-    """What the weights of one ability look like."""
-
-    name: str
-    """As in messages."""
-    model: type[Any]
-    words: str
-    """Where the text tower begins, in transformers' names; tells its sizes."""
-    unused: re.Pattern[str]
-    """Names in files that are no weights of the model."""
-    example: str
-    """An original file of this kind."""
-    hint: str
-    """What to do where the weights are others."""
-
-
-_KINDS: dict[Ability, _Kind] = {
-    "retrieval": _Kind(
-        name="retrieval",
-        model=BlipForImageTextRetrieval,
-        words="text_encoder",
-        # momentum copies, queues and temperature serve training, the decoder serves captions, position ids are 0, 1, 2
-        unused=re.compile(
-            r"(visual_encoder|text_encoder|vision_proj|text_proj)_m\..*|text_decoder\..*|temp|"
-            r"(image|text|idx|ptr)_queue|queue_ptr|text_encoder\.embeddings\.position_ids"
-        ),
-        example="model_base_retrieval_coco.pth",
-        hint="Name a retrieval (itm) checkpoint; captioning and question-answering ones lack the matching head.",
-    ),
-    "captioning": _Kind(
-        name="captioning",
-        model=BlipForConditionalGeneration,
-        words="text_decoder.bert",
-        unused=re.compile(r"text_decoder\.bert\.embeddings\.position_ids"),
-        example="model_base_caption_capfilt_large.pth",
-        hint="Name a captioning checkpoint; retrieval ones lack the decoder, and that of question-answering ones reads "
-        "questions, not images.",
-    ),
-    "vqa": _Kind(
-        name="question-answering",
-        model=BlipForQuestionAnswering,
-        words="text_encoder",
-        unused=re.compile(r"(text_encoder|text_decoder\.bert)\.embeddings\.position_ids"),
-        example="model_base_vqa_capfilt_large.pth",
-        hint="Name a question-answering (vqa) checkpoint; retrieval and captioning ones lack one half of it.",
-    ),
-}
-_RENAMED = tuple(
-    (re.compile(rf"visual_encoder\.{old}"), rf"vision_model.{new}")
-    for old, new in (
-        (r"cls_token$", r"embeddings.class_embedding"),
-        (r"pos_embed$", r"embeddings.position_embedding"),
-        (r"patch_embed\.proj\.", r"embeddings.patch_embedding."),
-        (r"blocks\.(\d+)\.norm([12])\.", r"encoder.layers.\1.layer_norm\2."),
-        (r"blocks\.(\d+)\.attn\.qkv\.", r"encoder.layers.\1.self_attn.qkv."),
-        (r"blocks\.(\d+)\.attn\.proj\.", r"encoder.layers.\1.self_attn.projection."),
-        (r"blocks\.(\d+)\.mlp\.", r"encoder.layers.\1.mlp."),
-        (r"norm\.", r"post_layernorm."),
-    )
-)
-
-
 def load_network(
     path: Path, image_size: int, placement: Placement, ability: Ability, word_pieces: WordPieces
-) -> BlipRetrievalNetwork | BlipCaptionNetwork | BlipVqaNetwork:
+) -> Network:
     """The network of an ability with its weights; see `load_model`."""
     model = load_model(path, image_size, placement, ability)
-    if ability == "retrieval":
-        return BlipRetrievalNetwork(model)
-    return (BlipCaptionNetwork if ability == "captioning" else BlipVqaNetwork)(model, word_pieces)
+    match ability:
+        case "retrieval":
+            return BlipRetrievalNetwork(model)
+        case "captioning":
+            return BlipCaptionNetwork(model, word_pieces)
+        case "vqa":
+            return BlipVqaNetwork(model, word_pieces)
+        case "nlvr2":
+            return BlipNlvr2Network(model, word_pieces)
+        case "visdial":
+            return BlipVisdialNetwork(model, word_pieces)
 
 
 def load_model(path: Path, image_size: int, placement: Placement, ability: Ability) -> Any:
@@ -129,7 +73,7 @@ def load_model(path: Path, image_size: int, placement: Placement, ability: Abili
     Args:
         path: A folder in transformers' layout, or an original checkpoint file.
         image_size: Side of the images it will be given, in pixels. Position embeddings of an original file, and of a
-            folder for question answering, are resampled to it.
+            folder where its kind says so, are resampled to it.
         placement: Device and precision.
         ability: Whose weights they are.
 
@@ -137,15 +81,16 @@ def load_model(path: Path, image_size: int, placement: Placement, ability: Abili
         CheckpointError: A file is missing or unreadable, weights are missing, left over or of another shape, or the
             configuration is not BLIP's.
     """
-    kind = _KINDS[ability]
+    kind = KINDS[ability]
     if path.is_file():
-        state = convert_original(_read_original(path), ability)
-        config = _config_of(state, image_size, path, kind)
-        state[_POSITIONS] = resample_positions(state[_POSITIONS], image_size // _side(_halves(config)[1].patch_size))
+        state, config = read_stored(path, ability)
+        vision = _halves(config)[1]
+        state[_POSITIONS] = resample_positions(state[_POSITIONS], image_size // _side(vision.patch_size))
+        vision.image_size = image_size
     else:
-        state, config = None, _read_config(path)
+        state, config = None, read_config(path)
     stored_size = _side(_halves(config)[1].image_size)
-    check_architecture(config, stored_size if ability == "vqa" else image_size, path, kind.name)
+    check_architecture(config, stored_size if kind.resampled else image_size, path, kind.name)
     _halves(config)[1].layer_norm_eps = VISION_EPS
     try:
         with _quietly():
@@ -168,6 +113,37 @@ def load_model(path: Path, image_size: int, placement: Placement, ability: Abili
     if stored_size != image_size:
         _resize(model, image_size)
     return model.to(placement.device).eval()
+
+
+def read_stored(file: Path, ability: Ability) -> tuple[dict[str, torch.Tensor], BlipConfig]:
+    """The weights of an original file under transformers' names, as they are, and the architecture they make.
+
+    Raises:
+        CheckpointError: It is no file of tensors, or one of another network.
+    """
+    kind = KINDS[ability]
+    state = convert_original(_read_original(file), ability)
+    return state, _config_of(state, file, kind)
+
+
+def check_weights(state: Mapping[str, torch.Tensor], config: BlipConfig, path: Path, ability: Ability) -> None:
+    """Refuse weights that are not exactly those of a network.
+
+    Raises:
+        CheckpointError: Names what is missing, left over or of another shape.
+    """
+    kind = KINDS[ability]
+    check_architecture(config, _side(_halves(config)[1].image_size), path, kind.name)
+    with torch.device("meta"):
+        wanted = kind.model(config).state_dict()
+    report = {
+        "missing_keys": wanted.keys() - state.keys(),
+        "unexpected_keys": state.keys() - wanted.keys(),
+        "mismatched_keys": [
+            (name,) for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape
+        ],
+    }
+    _check_complete(report, path, kind)
 
 
 def _resize(model: Any, image_size: int) -> None:
@@ -200,21 +176,6 @@ def find_vocabulary(path: Path) -> Path:
         return Path(hf_hub_download(BERT_REPOSITORY, "vocab.txt", revision=BERT_REVISION))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise missing from error
-
-
-def convert_original(original: Mapping[str, torch.Tensor], ability: Ability = "retrieval") -> dict[str, torch.Tensor]:
-    """The weights of an original state dict under transformers' names, without those that the ability does not use."""
-    converted = {}
-    for name, tensor in original.items():
-        if _KINDS[ability].unused.fullmatch(name):
-            continue
-        new = name
-        for pattern, replacement in _RENAMED:
-            new, changed = pattern.subn(replacement, name)
-            if changed:
-                break
-        converted[new] = tensor
-    return converted
 
 
 def resample_positions(positions: torch.Tensor, grid: int) -> torch.Tensor:
@@ -260,6 +221,10 @@ def check_architecture(config: BlipConfig, image_size: int, path: Path, kind: st
         wrong.append(f"text_config.vocab_size is {text.vocab_size}, must be {ENC_ID + 1} to have [DEC] and [ENC]")
     if _side(vision.image_size) != image_size:
         wrong.append(f"vision_config.image_size is {vision.image_size}, the processor makes {image_size} pixels")
+    if kind == KINDS["visdial"].name and text.hidden_size != vision.hidden_size:
+        wrong.append(
+            f"text_config.hidden_size is {text.hidden_size}, must be that of vision_config, {vision.hidden_size}"
+        )
     if wrong:
         raise CheckpointError(
             f"{path} is not a BLIP {kind} checkpoint as published: {'; '.join(wrong)}.",
@@ -267,7 +232,7 @@ def check_architecture(config: BlipConfig, image_size: int, path: Path, kind: st
         )
 
 
-def _read_config(folder: Path) -> BlipConfig:
+def read_config(folder: Path) -> BlipConfig:
     file = folder / "config.json"
     try:
         settings = json.loads(file.read_text("utf-8"))
@@ -296,7 +261,7 @@ def _read_original(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def _config_of(state: Mapping[str, torch.Tensor], image_size: int, path: Path, kind: _Kind) -> BlipConfig:
+def _config_of(state: Mapping[str, torch.Tensor], path: Path, kind: Kind) -> BlipConfig:
     """The architecture, read from the shapes; original files carry no configuration."""
     try:
         words = state[f"{kind.words}.embeddings.word_embeddings.weight"].shape
@@ -305,8 +270,8 @@ def _config_of(state: Mapping[str, torch.Tensor], image_size: int, path: Path, k
         text_inner = state[f"{kind.words}.encoder.layer.0.intermediate.dense.weight"].shape[0]
         vision_inner = state["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0]
         # the width of embeddings, which only retrieval has
-        joint = state["text_proj.weight"].shape[0] if kind is _KINDS["retrieval"] else words[1]
-        _ = state[_POSITIONS]
+        joint = state["text_proj.weight"].shape[0] if kind is KINDS["retrieval"] else words[1]
+        grid = int((state[_POSITIONS].shape[1] - 1) ** 0.5)
     except KeyError as error:
         raise CheckpointError(
             f"{path} is not a BLIP {kind.name} checkpoint: it has no {error.args[0]}.",
@@ -327,9 +292,11 @@ def _config_of(state: Mapping[str, torch.Tensor], image_size: int, path: Path, k
             "num_hidden_layers": _layers(state, r"vision_model\.encoder\.layers\.(\d+)\."),
             "num_attention_heads": patches[0] // _HEAD_SIZE,
             "patch_size": patches[-1],
-            "image_size": image_size,
+            "image_size": grid * patches[-1],
+            "layer_norm_eps": VISION_EPS,
         },
         image_text_hidden_size=joint,
+        architectures=[kind.model.__name__],
     )
 
 
@@ -362,7 +329,7 @@ def _side(size: int | list[int] | tuple[int, int]) -> int:
     return size if isinstance(size, int) else size[0]
 
 
-def _check_complete(report: Mapping[str, Any], path: Path, kind: _Kind) -> None:
+def _check_complete(report: Mapping[str, Any], path: Path, kind: Kind) -> None:
     # files written by transformers 4 carry the position ids, which are no weights
     unexpected = [name for name in report["unexpected_keys"] if not kind.unused.fullmatch(name)]
     problems = [

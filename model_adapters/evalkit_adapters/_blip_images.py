@@ -1,4 +1,4 @@
-"""BLIP's image tower, which sees each image once."""
+"""BLIP's image tower, which sees each image once, and texts attending to its images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import BlipVisionModel
+    from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
 
     from evalkit.types import FloatArray
 
@@ -46,3 +48,31 @@ class ImageTower:
         # a copy, so that the whole batch is not kept for the sake of one image
         self._latest = (images[-1], rows[id(images[-1])].clone())
         return torch.stack([rows[key] for key in distinct]), [row_of[id(image)] for image in images]
+
+
+def attend_images(
+    attention: BlipTextSelfAttention, hidden: Tensor, states: Tensor, of_image: Sequence[Tensor]
+) -> Tensor:
+    """Cross-attention of each image's texts, as one long query sequence: (n, tokens, width).
+
+    Args:
+        attention: The cross-attention.
+        hidden: (n, tokens, width) of the texts.
+        states: (images, patches + 1, width).
+        of_image: The numbers of each image's texts; every text is in one of them.
+    """
+    keys, values = (
+        heads(project(states), attention.num_attention_heads) for project in (attention.key, attention.value)
+    )
+    queries = attention.query(hidden)
+    context = torch.empty_like(queries)
+    for image, texts in enumerate(of_image):
+        rows = heads(queries[texts].flatten(0, 1)[None], attention.num_attention_heads)
+        attended = functional.scaled_dot_product_attention(rows, keys[image, None], values[image, None])
+        context[texts] = attended.transpose(1, 2).reshape(len(texts), *queries.shape[1:])
+    return context
+
+
+def heads(rows: Tensor, count: int) -> Tensor:
+    """(n, tokens, width) to (n, heads, tokens, head size), a view."""
+    return rows.view(*rows.shape[:2], count, -1).transpose(1, 2)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from transformers import BlipForImageTextRetrieval
     from transformers.models.blip.modeling_blip_text import BlipTextLayer, BlipTextSelfAttention
+
+    from evalkit.types import FloatArray
+    from evalkit_adapters._blip_visdial import BlipForVisdial
 
     TokenIds = Sequence[int]
 
@@ -40,6 +43,13 @@ def pad(token_ids: Sequence[TokenIds], device: torch.device) -> tuple[Tensor, Te
     ids = torch.tensor([[*text, *[0] * (longest - len(text))] for text in token_ids], device=device)
     lengths = torch.tensor([len(text) for text in token_ids], device=device)
     return ids, (torch.arange(longest, device=device) < lengths[:, None]).long()
+
+
+def judged(logits: Tensor, scoring: Literal["logit", "log_odds"]) -> FloatArray:
+    """(n,) float32 of (n, 2) logits of "no match" and "match", as `MatchRequest.scoring` wants it."""
+    exact = logits.float()
+    answer: FloatArray = (exact[:, 1] - exact[:, 0] if scoring == "log_odds" else exact[:, 1]).cpu().numpy()
+    return answer
 
 
 def match_plain(model: BlipForImageTextRetrieval, states: Tensor, token_ids: Sequence[TokenIds]) -> Tensor:
@@ -89,17 +99,21 @@ class _Chunk:
 
 
 class PackedMatcher:
-    """Scores many texts against one image.
+    """Scores many texts against one image, or against any states.
 
     Args:
-        model: The retrieval model, in evaluation mode.
+        model: The retrieval model, in evaluation mode, or one with the same text encoder and head.
         chunk_tokens: Tokens that go through a layer together; default by device.
         pad_groups: Whether texts of different lengths share a self-attention call, padded and masked; default by
             device, since a CPU prefers exact lengths and an accelerator few calls.
     """
 
     def __init__(
-        self, model: BlipForImageTextRetrieval, *, chunk_tokens: int | None = None, pad_groups: bool | None = None
+        self,
+        model: BlipForImageTextRetrieval | BlipForVisdial,
+        *,
+        chunk_tokens: int | None = None,
+        pad_groups: bool | None = None,
     ) -> None:
         self._model = model
         self._layers = [cast("BlipTextLayer", layer) for layer in model.text_encoder.encoder.layer]
@@ -109,8 +123,12 @@ class PackedMatcher:
 
     def match(self, states: Tensor, token_ids: Sequence[TokenIds]) -> Tensor:
         """The logits of `match_plain`, to rounding. Arguments and result as there."""
+        return self.logits(states, token_ids)[:, 1]
+
+    def logits(self, states: Tensor, token_ids: Sequence[TokenIds]) -> Tensor:
+        """(n, 2) logits of "no match" and "match". Arguments as of `match_plain`."""
         order = sorted(range(len(token_ids)), key=lambda number: len(token_ids[number]))
-        logits = torch.empty(len(order), dtype=states.dtype, device=states.device)
+        logits = torch.empty(len(order), 2, dtype=states.dtype, device=states.device)
         for wave in _cut(order, token_ids, WAVE_TOKENS):
             chunks = [
                 _pack([token_ids[number] for number in part], states.device, self._pad_groups)
@@ -130,7 +148,7 @@ class PackedMatcher:
             hidden = [
                 _layer(layer, rows, chunk, keys, values, last) for rows, chunk in zip(hidden, chunks, strict=True)
             ]
-        logits: Tensor = self._model.itm_head(torch.cat(hidden))[:, 1]
+        logits: Tensor = self._model.itm_head(torch.cat(hidden))
         return logits
 
 

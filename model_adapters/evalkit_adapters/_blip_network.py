@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from evalkit_adapters._blip_itm import PackedMatcher, pad
+from evalkit_adapters._blip_itm import PackedMatcher, judged, pad
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,13 +44,14 @@ class BlipRetrievalNetwork:
         return _unit(self.model.text_proj(hidden[:, 0]))
 
     @torch.inference_mode()
-    def match(self, image: FloatArray, token_ids: Sequence[Sequence[int]]) -> FloatArray:
-        """(n,): the logit of "match" of each text. The states of the latest image are kept for the next call."""
+    def match(
+        self, image: FloatArray, token_ids: Sequence[Sequence[int]], scoring: Literal["logit", "log_odds"]
+    ) -> FloatArray:
+        """(n,): each text's logit of "match", or log-odds. The latest image's states are kept for the next call."""
         if self._latest is None or self._latest[0] is not image:
             self._latest = None  # frees the memory before it is needed again
             self._latest = (image, self.image_states([image])[0])
-        logits: FloatArray = self._matcher.match(self._latest[1], token_ids).float().cpu().numpy()
-        return logits
+        return judged(self._matcher.logits(self._latest[1], token_ids), scoring)
 
     @torch.inference_mode()
     def image_states(self, images: Sequence[FloatArray]) -> Tensor:

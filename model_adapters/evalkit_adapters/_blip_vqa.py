@@ -22,7 +22,7 @@ from evalkit_adapters._blip_answers import LABEL_SMOOTHING, AnswerTree, Selectio
 from evalkit_adapters._blip_beam import beam_search
 from evalkit_adapters._blip_caption import to_generation
 from evalkit_adapters._blip_decoder import Decoder
-from evalkit_adapters._blip_images import ImageTower
+from evalkit_adapters._blip_images import ImageTower, attend_images, heads
 from evalkit_adapters._blip_itm import pad
 from evalkit_adapters.blip_inputs import DEC_ID, ENC_ID, MAX_TOKENS, SHORTLIST, clean_question
 
@@ -127,14 +127,16 @@ class BlipVqaNetwork:
         for layer in self._layers:
             attention = layer.attention.self
             queries, keys, values = (
-                _heads(project(hidden), attention.num_attention_heads)
+                heads(project(hidden), attention.num_attention_heads)
                 for project in (attention.query, attention.key, attention.value)
             )
             context = functional.scaled_dot_product_attention(
                 queries, keys, values, attn_mask=visible[:, None, None, :]
             )
             hidden = layer.attention.output(context.transpose(1, 2).flatten(2), hidden)
-            hidden = layer.crossattention.output(_to_images(layer, hidden, states, of_image), hidden)
+            hidden = layer.crossattention.output(
+                attend_images(layer.crossattention.self, hidden, states, of_image), hidden
+            )
             hidden = layer.output(layer.intermediate(hidden), hidden)
         return hidden, visible
 
@@ -177,21 +179,3 @@ class BlipVqaNetwork:
     def _build_tree(self, candidates: tuple[str, ...], padded: bool) -> AnswerTree:
         ids = [(DEC_ID, *self._word_pieces.encode(candidate)[1:]) for candidate in candidates]
         return AnswerTree.build(ids, padded=padded)
-
-
-def _to_images(layer: BlipTextLayer, hidden: Tensor, states: Tensor, of_image: Sequence[Tensor]) -> Tensor:
-    """Cross-attention of each image's questions, as one long query sequence: (n, tokens, width)."""
-    cross = layer.crossattention.self
-    keys, values = (_heads(project(states), cross.num_attention_heads) for project in (cross.key, cross.value))
-    queries = cross.query(hidden)
-    context = torch.empty_like(queries)
-    for image, questions in enumerate(of_image):
-        rows = _heads(queries[questions].flatten(0, 1)[None], cross.num_attention_heads)
-        attended = functional.scaled_dot_product_attention(rows, keys[image, None], values[image, None])
-        context[questions] = attended.transpose(1, 2).reshape(len(questions), *queries.shape[1:])
-    return context
-
-
-def _heads(rows: Tensor, heads: int) -> Tensor:
-    """(n, tokens, width) to (n, heads, tokens, head size), a view."""
-    return rows.view(*rows.shape[:2], heads, -1).transpose(1, 2)

@@ -1,7 +1,7 @@
-"""BLIP (Li et al. 2022): retrieval (embeddings and matching), captions, and answers to questions.
+"""BLIP (Li et al. 2022): retrieval (embeddings and matching), captions, answers, pairs of images, and dialogs.
 
-Each is a network of its own with weights of its own; the checkpoint's purpose says which one is loaded. All follow
-https://github.com/salesforce/BLIP: `train_retrieval.py`, `models/blip.py`, `models/blip_vqa.py`.
+Each is a network of its own with weights of its own, loaded by the checkpoint's purpose. They follow `models/` and
+`train_retrieval.py` of https://github.com/salesforce/BLIP; the one for dialogs follows the paper (see `_blip_visdial`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from evalkit.types import ModelCard, Preprocessing
 from evalkit_adapters.blip_card import RECIPES, SCORINGS, VARIANTS, ability_of
 from evalkit_adapters.blip_inputs import (
     caption_tokenizer,
+    captioned_image,
     describe_details,
     describe_text,
     load_word_pieces,
@@ -37,14 +38,17 @@ if TYPE_CHECKING:
         ScoreRequest,
     )
     from evalkit_adapters._blip_caption import BlipCaptionNetwork
+    from evalkit_adapters._blip_checkpoint import Network
     from evalkit_adapters._blip_network import BlipRetrievalNetwork
+    from evalkit_adapters._blip_nlvr2 import BlipNlvr2Network
+    from evalkit_adapters._blip_visdial import BlipVisdialNetwork
     from evalkit_adapters._blip_vqa import BlipVqaNetwork
     from evalkit_adapters.blip_card import Ability
     from evalkit_adapters.blip_inputs import ImageTransform, WordPieces
 
 
 class BlipAdapter:
-    """A retrieval checkpoint embeds and matches, a captioning one generates, a vqa one generates and scores.
+    """A retrieval checkpoint embeds and matches, nlvr2 and visdial ones match, captioning generates, vqa also scores.
 
     Each refuses what another does. Papers' "zero-shot Flickr30k" is the COCO checkpoint: name it with `--checkpoint`.
     """
@@ -52,22 +56,17 @@ class BlipAdapter:
     card: ClassVar[ModelCard] = ModelCard(
         name="blip",
         version=1,
-        summary="BLIP: embeddings and matching, captions, answers to questions.",
+        summary="BLIP: embeddings, matching of captions, image pairs and dialogs, captions, answers to questions.",
         paper="https://arxiv.org/abs/2201.12086",
         licence="BSD-3-Clause",
         variants=VARIANTS,
         recipes=RECIPES,
         scorings=SCORINGS,
+        matches=("caption", "pair", "dialog"),
         libraries=("torch", "transformers", "tokenizers", "pillow"),
     )
 
-    def __init__(
-        self,
-        network: BlipRetrievalNetwork | BlipCaptionNetwork | BlipVqaNetwork,
-        ability: Ability,
-        transform: ImageTransform,
-        word_pieces: WordPieces,
-    ) -> None:
+    def __init__(self, network: Network, ability: Ability, transform: ImageTransform, word_pieces: WordPieces) -> None:
         self.network = network
         self._ability = ability
         self._transform = transform
@@ -113,20 +112,22 @@ class BlipAdapter:
         return self._retrieval("encode_text").embed_texts([self._tokenize(text) for text in texts])
 
     def match(self, requests: Sequence[MatchRequest[FloatArray]]) -> list[FloatArray]:
-        """The ITM logit of "match" for each text, raw."""
-        network = self._retrieval("match")
+        """For each text the logit of "match" (nlvr2: "true"), raw, or its log-odds against the other class."""
+        self._check("match", "retrieval", "nlvr2", "visdial")
+        if self._ability != "retrieval":
+            return cast("BlipNlvr2Network | BlipVisdialNetwork", self.network).match(requests)
         return [
-            network.match(only_image(request.images), [self._tokenize(text) for text in request.texts])
-            for request in requests
+            self._retrieval("match").match(
+                captioned_image(asked), [self._tokenize(text) for text in asked.texts], asked.scoring
+            )
+            for asked in requests
         ]
 
     def generate(self, requests: Sequence[GenerateRequest[FloatArray]]) -> list[Generation]:
         """What follows the user's text, or the answer to the user's question, by beam search as officially."""
         self._check("generate", "captioning", "vqa")
         network = cast("BlipCaptionNetwork | BlipVqaNetwork", self.network)
-        return network.generate(
-            [(only_image(asked.images), only_turn(asked.turns), asked.decoding) for asked in requests]
-        )
+        return network.generate([(only_image(one.images), only_turn(one.turns), one.decoding) for one in requests])
 
     def score_candidates(self, requests: Sequence[ScoreRequest[FloatArray]]) -> list[list[CandidateScore]]:
         """Scores of candidate answers to the user's question; see `BlipVqaNetwork.score` for the rules."""

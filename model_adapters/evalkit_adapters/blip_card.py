@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from evalkit.errors import CapabilityError
 from evalkit.types import CheckpointRef, Decoding, Recipe, Variant
 
-Ability: TypeAlias = Literal["retrieval", "captioning", "vqa"]
+Ability: TypeAlias = Literal["retrieval", "captioning", "vqa", "nlvr2", "visdial"]
 """What a checkpoint of the family is trained for: which of its networks the weights fill."""
 
-_ABILITIES: dict[str, Ability] = {"retrieval": "retrieval", "captioning": "captioning", "vqa": "vqa"}
+_ORIGINALS: Final = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models"
+_ABILITIES: Final[dict[str, Ability]] = {name: name for name in get_args(Ability)}
 
 
 def ability_of(purpose: str) -> Ability:
@@ -49,6 +50,8 @@ VARIANTS: Final = (
             "vqa": CheckpointRef(
                 source="Salesforce/blip-vqa-base", revision="c7df8e7cd7aa2ee9af18f56e2b29e59a92651b64"
             ),
+            # never converted to transformers, and published without a checksum. For visdial nothing was published.
+            "nlvr2": CheckpointRef(source=f"{_ORIGINALS}/model_base_nlvr.pth"),
         },
     ),
     Variant(

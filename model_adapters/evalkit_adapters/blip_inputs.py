@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from evalkit.types import FloatArray, Turn
+    from evalkit.types import FloatArray, MatchRequest, Turn
     from evalkit_adapters.blip_card import Ability
 
 MAX_WORDS: Final = 30
+MAX_STATEMENT_WORDS: Final = 40
+"""Of an NLVR2 statement."""
 MAX_TOKENS: Final = 35
 MAX_QUESTION_WORDS: Final = 50
 SEP_ID: Final = 102
@@ -53,17 +55,17 @@ _TIDIED = (
 )
 
 
-def clean_caption(caption: str) -> str:
-    r"""A caption as BLIP's retrieval sees it.
+def clean_caption(caption: str, words: int | None = MAX_WORDS) -> str:
+    r"""A caption as BLIP's retrieval sees it (`pre_caption`).
 
     Lower case; each of `. ! " ( ) * # : ; ~` becomes a space; runs of white space become one space; the ends are
-    trimmed; at most 30 words remain. Commas, hyphens and apostrophes stay.
+    trimmed; at most 30 words remain, or `words`, or all (None). Commas, hyphens and apostrophes stay.
 
     >>> clean_caption('A man (left)... holds  a "well-made" cup, doesn\'t he?')
     "a man left holds a well-made cup, doesn't he?"
     """
     spaced = _SPACES.sub(" ", _PUNCTUATION.sub(" ", caption.lower()))
-    return " ".join(spaced.rstrip("\n").strip(" ").split(" ")[:MAX_WORDS])
+    return " ".join(spaced.rstrip("\n").strip(" ").split(" ")[:words])
 
 
 def clean_question(question: str) -> str:
@@ -137,6 +139,9 @@ def describe_text(ability: Ability) -> str:
         "retrieval": f"BLIP caption cleaning, {MAX_WORDS} words, {MAX_TOKENS} tokens",
         "captioning": "continued as it is, [SEP] dropped",
         "vqa": f"BLIP question cleaning, {MAX_QUESTION_WORDS} words, {MAX_TOKENS} tokens",
+        "nlvr2": f"BLIP caption cleaning, {MAX_STATEMENT_WORDS} words",
+        "visdial": f"BLIP caption cleaning; caption {MAX_WORDS} words, {MAX_TOKENS} tokens; "
+        "of a dialog the last tokens, as many as there are positions",
     }[ability]
 
 
@@ -151,11 +156,17 @@ def describe_details(path: Path, transform: ImageTransform, ability: Ability) ->
                 "retrieval": "encode_text [CLS], match [ENC]",
                 "captioning": "[DEC]",
                 "vqa": "question [ENC], answer [DEC]",
+                "nlvr2": "[ENC]",
+                "visdial": "caption [CLS], dialog [ENC]",
             }[ability],
         ),
         ("vision_layer_norm_eps", "1e-6"),
     ]
-    if ability != "retrieval":
+    if ability == "nlvr2":
+        details.append(("images", "left and right as they are, never swapped"))
+    if ability == "visdial":
+        details.append(("network", "this project's reading of the paper; no official weights were released"))
+    if ability in ("captioning", "vqa"):
         details.append(("beam_search", "as transformers 4.15: scores over the whole length, prompt included"))
     if ability == "vqa":
         details.append(("shortlist", f"rank, rank_paper: {SHORTLIST} answers by first token, ties in the list's order"))
@@ -173,9 +184,56 @@ def only_image(images: Sequence[FloatArray]) -> FloatArray:
     if len(images) != 1:
         raise CapabilityError(
             f"blip takes one image with a text, and was given {len(images)}.",
-            "Choose a model that takes several images.",
+            "Choose a model that takes several images; blip judges two with a checkpoint for nlvr2 alone.",
         )
     return images[0]
+
+
+def captioned_image(request: MatchRequest[FloatArray]) -> FloatArray:
+    """The image whose captions a request asks about.
+
+    Raises:
+        CapabilityError: It has none, or more than one, or a context.
+    """
+    _refuse_context(request, "retrieval")
+    return only_image(request.images)
+
+
+def two_images(request: MatchRequest[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """The left and the right image that a request's statements are about.
+
+    Raises:
+        CapabilityError: It has another number of images, or a context.
+    """
+    _refuse_context(request, "nlvr2")
+    if len(request.images) != 2:
+        raise CapabilityError(
+            f"blip's nlvr2 network takes two images with a statement, and was given {len(request.images)}.",
+            "Ask it about pairs, or use a retrieval checkpoint for one image.",
+        )
+    return request.images[0], request.images[1]
+
+
+def image_and_caption(request: MatchRequest[FloatArray]) -> tuple[FloatArray, str]:
+    """The image and the caption that a request's dialogs are about.
+
+    Raises:
+        CapabilityError: It has another number of images than one, or no caption.
+    """
+    if not request.context:
+        raise CapabilityError(
+            "blip's visdial network reads a caption beside the image, and was given none.",
+            "Give it as the request's context.",
+        )
+    return only_image(request.images), request.context
+
+
+def _refuse_context(request: MatchRequest[FloatArray], ability: Ability) -> None:
+    if request.context:
+        raise CapabilityError(
+            f"blip's {ability} network takes no context beside the images, and was given {request.context[:40]!r}.",
+            "Use a checkpoint for visdial, or leave the context out.",
+        )
 
 
 def only_turn(turns: Sequence[Turn]) -> str:
@@ -281,6 +339,16 @@ def caption_tokenizer(word_pieces: WordPieces) -> Callable[[str], tuple[int, ...
         return word_pieces.encode(clean_caption(caption), MAX_TOKENS)
 
     return tokenize
+
+
+def statement_ids(text: str, word_pieces: WordPieces, positions: int) -> tuple[int, ...]:
+    """[ENC] words [SEP] of an NLVR2 statement: at most 40 words, and no other limit than the network's positions."""
+    return (ENC_ID, *word_pieces.encode(clean_caption(text, MAX_STATEMENT_WORDS), positions)[1:])
+
+
+def dialog_ids(text: str, word_pieces: WordPieces, positions: int) -> tuple[int, ...]:
+    """[ENC] words [SEP] of a dialog that ends with a candidate; where it is too long, its oldest words are left out."""
+    return (ENC_ID, *word_pieces.encode(clean_caption(text, None))[1:][-(positions - 1) :])
 
 
 def _read_vocabulary(source: Path) -> dict[str, int]:
