@@ -12,7 +12,7 @@ import numpy as np
 
 from evalkit.codec import check_count
 from evalkit.engine.base import Answer, Batch, Request, images_of
-from evalkit.errors import ImageError, OutOfMemoryError
+from evalkit.errors import EvalkitError, ImageError, OutOfMemoryError
 from evalkit.images import load_image
 from evalkit.types import Capability, Failure, ImageRef, MatchRequest, ScoreRequest
 
@@ -35,6 +35,8 @@ class LocalEngine:
     def __init__(self, load: Callable[[], Any], *, model: str, on_error: OnError, threads: int) -> None:
         self._load = load
         self._adapter: Any = None
+        self._failed: EvalkitError | None = None
+        """Why the adapter cannot be loaded: each loader thread would try again."""
         self._loading = threading.Lock()
         self._model = model
         self._on_error = on_error
@@ -85,8 +87,14 @@ class LocalEngine:
 
     def _ready(self) -> Any:
         with self._loading:
+            if self._failed is not None:
+                raise self._failed
             if self._adapter is None:
-                self._adapter = self._load()
+                try:
+                    self._adapter = self._load()
+                except EvalkitError as error:
+                    self._failed = error
+                    raise
             return self._adapter
 
     def _answer(self, batch: Batch, pending: dict[ImageRef, Future[Any]]) -> list[Answer]:
