@@ -180,8 +180,8 @@ class Checkpoint:
     """As the user or the card named it."""
     revision: str | None
     paths: tuple[Path, ...]
-    """The snapshot folder, the local folder or file, or the folder of each package or each of several checkpoints, in the
-    order named; none where a server has the weights."""
+    """The snapshot folder, the local folder or file, or the folder of each package; of several checkpoints each one's,
+    in the order named; none where a server has the weights."""
     digest: str
     """Hub: `commit:<40 hex>`. Local, or a file from a web address: `sha256:<hex>` of the content. Packages:
     name==version of each. Behind a server: `served:URL#MODEL`, which says nothing of the content."""

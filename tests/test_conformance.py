@@ -22,7 +22,15 @@ from PIL import Image
 import evalkit.testing
 from evalkit.checkpoints import checkpoint_ref, resolve
 from evalkit.errors import ConfigError
-from evalkit.testing import AdapterConformance, FakeEncoder, FakeEverything, FakeMatcher, Faults, fake_adapter
+from evalkit.testing import (
+    AdapterConformance,
+    FakeEncoder,
+    FakeEverything,
+    FakeMatcher,
+    Faults,
+    declarations,
+    fake_adapter,
+)
 from evalkit.testing.checks import NotConforming
 from evalkit.testing.inputs import same
 from evalkit.types import (
@@ -54,8 +62,21 @@ class TestFakeMatcherOfPairs(AdapterConformance):
     images_per_request = 2
 
 
+class TestFakeMatcherOfDialogs(AdapterConformance):
+    adapter = FakeMatcher
+    context = "a dog beside a sofa"
+
+
 class TestFakeEverything(AdapterConformance):
     adapter = FakeEverything
+
+
+def test_a_setting_that_describe_does_not_tell_is_found(tmp_path: Path) -> None:
+    silent = type("Silent", (FakeEncoder,), {"card": replace(FakeEncoder.card, settings={"pooling": ("cls", "mean")})})
+    checkpoint = resolve(checkpoint_ref(silent.card, None, "x"), "x")
+    with pytest.raises(NotConforming, match=r"describe says nothing about the settings \['pooling'\]"):
+        declarations.check_describe(silent, checkpoint, tmp_path)
+    assert dict(declarations.with_settings(silent.card, checkpoint).settings) == {"pooling": "cls"}
 
 
 def test_checks_of_what_an_adapter_cannot_do_are_left_out() -> None:
@@ -114,6 +135,11 @@ for wrong_card in (
     replace(CARD, variants=hub("openai/clip", "main")),
     replace(CARD, variants=hub("package:evalkit", "1" * 40)),
     replace(CARD, variants=hub("/home/me/weights", "1" * 40)),
+    replace(CARD, variants=hub("facebook/contexts,facebook/questions", "1" * 40)),
+    replace(CARD, variants=hub("facebook/contexts,questions", f"{'1' * 40},{'2' * 40}")),
+    replace(CARD, settings={"Pooling": ("cls",)}),
+    replace(CARD, settings={"pooling": ()}),
+    replace(CARD, settings={"pooling": ("cls", "cls")}),
     "not a card",
 ):
     breaks(OUR_CARD)(type("WrongCard", (FakeEncoder,), {"card": wrong_card}))
@@ -224,6 +250,24 @@ class IsNotNormalized(FakeEncoder):
         return super().encode_text(texts) * np.float32(1.001)
 
 
+@breaks("test_embeddings_are_normalized")
+class QueriesOffByALittle(FakeEverything):
+    def encode_query(self, texts: Sequence[str]) -> Any:
+        return super().encode_query(texts) * np.float32(1.001)
+
+
+@breaks("test_embeddings_have_the_form")
+class QueriesInASpaceOfTheirOwn(FakeEverything):
+    def encode_query(self, texts: Sequence[str]) -> Any:
+        return unit(super().encode_query(texts)[:, :8])
+
+
+@breaks("test_padding_changes_no_embedding", "test_batch_size_changes_no_embedding")
+class AttendsToPaddingInQueries(FakeEverything):
+    def encode_query(self, texts: Sequence[str]) -> Any:
+        return unit(super().encode_query(texts) + np.float32(max(map(len, texts)) / 1000))
+
+
 @breaks("test_batch_size_changes_no_embedding")
 class CentersTheBatch(FakeEncoder):
     """As batch normalization in training mode does."""
@@ -324,6 +368,16 @@ breaks(MATCH)(fake_adapter(FakeMatcher, faults=Faults(nan=True)))
 breaks(MATCH)(fake_adapter(FakeMatcher, faults=Faults(lost=1)))
 
 
+@breaks("test_match_gives_log_odds")
+class NoLogOdds(FakeMatcher):
+    def match(self, requests: Any) -> Any:
+        known = [request.scoring == "logit" for request in requests]
+        return [
+            logits if ours else np.full_like(logits, np.nan)
+            for logits, ours in zip(super().match(requests), known, strict=True)
+        ]
+
+
 @breaks("test_batch_size_changes_no_logit")
 class LooksAtOtherRequests(FakeMatcher):
     def match(self, requests: Any) -> Any:
@@ -413,6 +467,32 @@ for name, change in {
     breaks(SCORES)(type(name, (Scores,), {"change": staticmethod(change)}))
 breaks(SCORES)(fake_adapter(FakeEverything, faults=Faults(nan=True)))
 breaks(SCORES)(fake_adapter(FakeEverything, faults=Faults(lost=1)))
+
+
+HISTORY = "test_history_changes_scores"
+
+
+@breaks("test_history_changes_generations", HISTORY)
+class AnswersTheLastQuestion(FakeEverything):
+    def generate(self, requests: Any) -> Any:
+        return super().generate([replace(item, turns=item.turns[-1:]) for item in requests])
+
+    def score_candidates(self, requests: Any) -> Any:
+        return super().score_candidates([replace(item, turns=item.turns[-1:]) for item in requests])
+
+
+for name, kept in {
+    "ForgetsTheSystem": lambda turns: [turn for turn in turns if turn.role != "system"],
+    "ForgetsAnswers": lambda turns: [turn for turn in turns if turn.role != "assistant"],
+    "ForgetsEarlierQuestions": lambda turns: [turn for turn in turns[:-1] if turn.role != "user"] + [turns[-1]],
+    "RemembersOneRound": lambda turns: [*turns[:1], *turns[-3:]],
+}.items():
+
+    def _score(self: Any, requests: Any, kept: Any = kept) -> Any:
+        told = [replace(item, turns=tuple(kept(item.turns))) for item in requests]
+        return FakeEverything.score_candidates(self, told)
+
+    breaks(HISTORY)(type(name, (FakeEverything,), {"score_candidates": _score}))
 
 
 @breaks("test_batch_and_order_change_no_score")

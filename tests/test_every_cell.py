@@ -25,10 +25,15 @@ from tiny_checkpoints import (
     tiny_blip2_retrieval,
     tiny_blip2_t5,
     tiny_blip_caption,
+    tiny_blip_nlvr2,
     tiny_blip_retrieval,
+    tiny_blip_visdial,
     tiny_blip_vqa,
     tiny_clip,
+    tiny_sentence,
     tiny_siglip,
+    tiny_timm,
+    tiny_vit,
 )
 from tiny_data import DATA, LIMIT
 from tiny_decoders import (
@@ -41,6 +46,7 @@ from tiny_decoders import (
 )
 
 from evalkit import store
+from evalkit.adapter import capabilities_of
 from evalkit.cli.leaderboard import leaderboard
 from evalkit.progress import SilentProgress
 from evalkit.registry import all_adapters, all_tasks, load_task, missing_extra, route_or_reason
@@ -70,6 +76,8 @@ WEIGHTS: dict[tuple[str, str], tuple[Weights, ...]] = {
     ("blip", "retrieval"): (Weights(source=folder_of(tiny_blip_retrieval, "bert")),),
     ("blip", "captioning"): (Weights(source=folder_of(tiny_blip_caption, "bert")),),
     ("blip", "vqa"): (Weights(source=folder_of(tiny_blip_vqa, "bert")),),
+    ("blip", "nlvr2"): (Weights(source=folder_of(tiny_blip_nlvr2, "bert")),),
+    ("blip", "visdial"): (Weights(source=folder_of(tiny_blip_visdial, "bert")),),
     ("blip2", "retrieval"): (Weights(source=folder_of(tiny_blip2_retrieval, "bert")),),
     **dict.fromkeys(
         (("blip2", "captioning"), ("blip2", "vqa")),
@@ -90,6 +98,10 @@ WEIGHTS: dict[tuple[str, str], tuple[Weights, ...]] = {
         (("conse", "retrieval"), ("conse", "vqa")),
         (Weights(source=lambda bench: None),),  # the real ones, which are small and installed
     ),
+    ("efficientnet_lite", "retrieval"): (Weights(source=lambda bench: None),),  # as conse's
+    ("sentence", "retrieval"): (Weights(source=folder_of(tiny_sentence, "bert")),),
+    ("timm", "retrieval"): (Weights(source=folder_of(tiny_timm)),),
+    ("vit", "retrieval"): (Weights(source=folder_of(tiny_vit)),),
     **dict.fromkeys(
         (("llava", "captioning"), ("llava", "vqa")),
         (
@@ -117,7 +129,13 @@ WEIGHTS: dict[tuple[str, str], tuple[Weights, ...]] = {
         (Weights(source=lambda bench: bench.server.source),),
     ),
 }
-"""Model and first part of the task's purpose -> what to run it with."""
+"""Model and first part of the purpose of task or route -> what to run it with."""
+APART = ("timm",)
+"""Models whose libraries do not go with those of the others: tests/test_timm_apart.py runs their cells."""
+ASSISTANTS: dict[str, tuple[str, Callable[[Bench], str]]] = {
+    "caption_index": ("sentence", folder_of(tiny_sentence, "bert")),
+}
+"""Task -> the further model that takes part by default, and its weights."""
 
 
 # -- cells -------------------------------------------------------------------------------------------------------------
@@ -135,7 +153,7 @@ class Cell:
     @property
     def weights(self) -> Weights:
         """Fails the test where nobody has said what to run the model with."""
-        kind = load_task(self.task).card.purpose.partition("/")[0]
+        kind = kind_of(self.model, self.task)
         for one in WEIGHTS.get((self.model, kind), ()):
             if one.label == self.label:
                 return one
@@ -154,13 +172,22 @@ def own(plugins: dict[str, Any], package: str) -> dict[str, Any]:
 TASKS, MODELS = own(all_tasks(), "evalkit_tasks"), own(all_adapters(), "evalkit_adapters")
 
 
+def kind_of(model: str, task: str) -> str:
+    """The first part of the purpose that weights are wanted for, on the best route."""
+    if model not in MODELS:
+        return str(TASKS[task].card.purpose.partition("/")[0])
+    route = route_or_reason(TASKS[task], MODELS[model])
+    assert not isinstance(route, str), route
+    return str((route.purpose or TASKS[task].card.purpose).partition("/")[0])
+
+
 def runnable_cells() -> list[Cell]:
     cells = []
     for model, adapter in MODELS.items():
         for name, task in TASKS.items():
             if isinstance(route_or_reason(task, adapter), str):
                 continue
-            kind = task.card.purpose.partition("/")[0]
+            kind = kind_of(model, name)
             cells += [
                 Cell(model=model, task=name, label=label)
                 for label in ([one.label for one in WEIGHTS.get((model, kind), ())] or [""])
@@ -200,10 +227,12 @@ class Bench:
 
     def config(self, cell: Cell) -> RunConfig:
         adapter, weights = MODELS[cell.model], cell.weights
-        if missing_extra(adapter.card) is not None:
-            if os.environ.get("CI") == "true":
-                pytest.fail(f"{missing_extra(adapter.card)} is not installed, and CI must not skip its tests")
-            pytest.skip(f"{missing_extra(adapter.card)} is not installed")
+        others = [MODELS[ASSISTANTS[cell.task][0]]] if cell.task in ASSISTANTS else []
+        for card in (adapter.card, *(other.card for other in others)):
+            if missing_extra(card) is not None:
+                if os.environ.get("CI") == "true" and cell.model not in APART:
+                    pytest.fail(f"{missing_extra(card)} is not installed, and CI must not skip its tests")
+                pytest.skip(f"{missing_extra(card)} is not installed")
         return RunConfig(
             model=cell.model,
             task=cell.task,
@@ -214,7 +243,11 @@ class Bench:
             runs_dir=self.folder / "runs",
             device="cpu",
             limit=LIMIT,
+            assistant_checkpoint=self.assistant(cell.task),
         )
+
+    def assistant(self, task: str) -> str | None:
+        return ASSISTANTS[task][1](self) if task in ASSISTANTS else None
 
     def first(self, cell: Cell) -> Path:
         """The first run of a cell, from an empty cache."""
@@ -287,6 +320,10 @@ OTHER_ROUTES = [
         ("llava", "vqav2", "route=rank", "rank-loglikelihood"),
         ("qwen_vl", "vqav2", "route=rank", "rank-loglikelihood"),
         ("smolvlm", "vqav2", "route=rank", "rank-loglikelihood"),
+        ("llava", "nlvr2", "route=generate", "generate-canvas"),
+        ("qwen_vl", "nlvr2", "route=generate", "generate"),
+        ("blip", "visdial", "route=similarity", "similarity"),
+        ("llava", "visdial", "history=none", "loglikelihood-no-history"),
     )
 ]
 
@@ -297,6 +334,20 @@ def test_another_route_than_the_best(bench: Bench, cell: Cell, option: str, rout
     config = bench.config(cell)
     cache = config.cache_dir.with_name(f"{cell}-{route}")
     directory = run(replace(config, cache_dir=cache, options={name: value}), SilentProgress())
+    check_run(directory, cell)
+    assert [one.route for one in store.read_run(directory).protocols] == [route]
+
+
+@pytest.mark.parametrize(("history", "route"), [("full", "match"), ("none", "match-no-history")])
+def test_dialogs_by_a_network_whose_weights_only_the_user_has(bench: Bench, history: str, route: str) -> None:
+    cell = Cell(model="blip", task="visdial")
+    config = replace(
+        bench.config(cell),
+        checkpoint=bench.checkpoint(tiny_blip_visdial, "bert"),
+        cache_dir=bench.folder / "caches" / f"{cell}-{route}",
+        options={"route": "match", "history": history},
+    )
+    directory = run(config, SilentProgress())
     check_run(directory, cell)
     assert [one.route for one in store.read_run(directory).protocols] == [route]
 
@@ -345,9 +396,10 @@ def check_numbers(result: RunResult) -> None:
     # each number has its protocol, and no protocol is without numbers
     assert {one.protocol for one in result.metrics} == {one.id for one in result.protocols}
     for protocol in result.protocols:
-        assert f"-subset-{LIMIT}" in protocol.name or protocol.name.startswith(f"karpathy-layout-{LIMIT}-")
-        assert protocol.preprocessing.image.strip()
-        assert protocol.preprocessing.text.strip()
+        assert f"-subset-{LIMIT}" in protocol.name or f"-layout-{LIMIT}-" in protocol.name
+        takes = set(capabilities_of(MODELS[result.model]))
+        assert protocol.preprocessing.image.strip() or takes <= {"encode_text", "encode_query"}
+        assert protocol.preprocessing.text.strip() or takes == {"encode_image"}
     for metric in result.metrics:
         least, most = possible_range(metric, result)
         assert all(math.isfinite(number) for number in (metric.value, metric.low, metric.high)), metric
@@ -357,10 +409,14 @@ def check_numbers(result: RunResult) -> None:
 
 
 def possible_range(metric: MetricValue, result: RunResult) -> tuple[float, float]:
+    if metric.metric == "mean_rank":  # of a hundred candidates
+        return 1, 100
     if metric.unit == "rank":  # from 1 to the size of the gallery, which is how many queries the other way has
         way, _, rest = metric.metric.partition("_")
         other = {"i2t": "t2i", "t2i": "i2t"}[way]
         return 1, next(one.n for one in result.metrics if one.metric == f"{other}_{rest}")
+    if metric.metric.endswith("_spearman"):
+        return -1, 1
     assert metric.unit == "%", f"add the range of {metric.metric} here"
     return 0, 1000 if metric.metric.startswith("cider") else 100
 

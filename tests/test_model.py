@@ -6,6 +6,7 @@ import io
 import random
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 from evalkit.cache import ResponseCache
 from evalkit.digests import ImageDigests
 from evalkit.engine.local import LocalEngine
-from evalkit.errors import CapabilityError, ImageError, ModelOutputError, OutOfMemoryError
+from evalkit.errors import CapabilityError, CheckpointError, ImageError, ModelOutputError, OutOfMemoryError
 from evalkit.model import Model
 from evalkit.progress import SilentProgress
 from evalkit.types import (
@@ -288,6 +289,23 @@ def test_what_the_adapter_cannot_do_is_refused_before_weights_load(cache: Respon
         model.match([MatchRequest(images=(image(1),), texts=("a",))])
 
 
+def test_more_images_or_turns_than_the_card_allows_are_refused_before_anything_is_asked(cache: ResponseCache) -> None:
+    adapter = Recorder()
+    question, answer = Turn(role="user", text="what?"), Turn(role="assistant", text="a dog")
+    plain = ScoreRequest(images=(image(1),), turns=(question,), candidates=("yes",))
+    several, talk = replace(plain, images=(image(1), image(2))), replace(plain, turns=(question, answer, question))
+    model = client(cache, adapter)
+    for request, match in ((several, "takes at most 1 images a request, and was given 2"), (talk, "a conversation")):
+        with pytest.raises(CapabilityError, match=match):
+            model.score_candidates([plain, request])
+        generate = GenerateRequest(images=request.images, turns=request.turns, decoding=Decoding(max_new_tokens=5))
+        with pytest.raises(CapabilityError, match=match):
+            model.generate([generate])
+    assert adapter.batches == []
+    model.card = replace(CARD, max_images=2, conversations=True)
+    assert len(model.score_candidates([plain, several, talk])) == 3
+
+
 def test_images_are_prepared_in_loader_threads(cache: ResponseCache) -> None:
     adapter = Recorder()
     client(cache, adapter).encode_image([image(value) for value in range(12)])
@@ -344,6 +362,20 @@ def test_out_of_memory_halves_the_batch_and_remembers(cache: ResponseCache) -> N
 def test_one_request_that_does_not_fit_is_an_error(cache: ResponseCache) -> None:
     with pytest.raises(OutOfMemoryError, match="one request of encode_text does not fit"):
         client(cache, Recorder(fits=0)).encode_text(["a"])
+
+
+def test_weights_that_cannot_be_loaded_are_tried_once(cache: ResponseCache) -> None:
+    tried = []
+
+    def load() -> Recorder:
+        tried.append(1)
+        raise CheckpointError("broken.pth cannot be read.", "Get it again.")
+
+    model = client(cache, Recorder())
+    model._engine = LocalEngine(load, model=CARD.name, on_error="stop", threads=3)
+    with pytest.raises(CheckpointError, match=r"broken\.pth"):
+        model.encode_image([image(value) for value in range(6)])
+    assert tried == [1]
 
 
 def test_a_plain_runtime_error_is_not_taken_for_memory(cache: ResponseCache) -> None:

@@ -47,6 +47,13 @@ class TableFormat(StrEnum):
     json = "json"
 
 
+class ListFormat(StrEnum):
+    """How the matrix is written."""
+
+    rich = "rich"
+    markdown = "markdown"
+
+
 class ShowFormat(StrEnum):
     """How a run is shown."""
 
@@ -61,6 +68,8 @@ class ServerFormat(StrEnum):
     vqa = "vqa"
     nocaps = "nocaps"
     coco = "coco"
+    nlvr2 = "nlvr2"
+    visdial = "visdial"
 
 
 DataDir = Annotated[
@@ -71,6 +80,26 @@ RunsDir = Annotated[
 ]
 TaskArgument = Annotated[str, typer.Argument(help="A task's name; `evalkit list` shows them.")]
 RunArgument = Annotated[str, typer.Argument(help="A run's directory, its name, or a unique beginning of its name.")]
+
+
+# of the commands that put one model to use
+Family = Annotated[str, typer.Option(help="A model family; `evalkit list` shows them.")]
+FamilyVariant = Annotated[str | None, typer.Option(help="A size of the family. [default: the card's first]")]
+Weights = Annotated[
+    str | None, typer.Option(help="Hub id, local folder, original file, or URL#MODEL. [default: the card's]")
+]
+Revision = Annotated[str | None, typer.Option(help="Hub commit. [default: the card's pinned one]")]
+ModelOptions = Annotated[
+    list[str] | None, typer.Option("--model-option", "-m", metavar="NAME=VALUE", help="Any option of the model.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[Dtype, typer.Option(help="Precision.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Images, texts or pairs a forward pass.")]
+Errors = Annotated[OnError, typer.Option(help="Stop at an image that cannot be read, or skip it.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads that read and prepare images.")]
+CacheDir = Annotated[
+    Path | None, typer.Option(help="Where answers are kept. [else EVALKIT_CACHE, cache_dir in evalkit.toml]")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -155,11 +184,14 @@ def run(
 @app.command("list")
 def list_(
     matrix: Annotated[bool, typer.Option("--matrix", help="Say why, where a model cannot run a task.")] = False,
+    format: Annotated[
+        ListFormat, typer.Option("--format", "-f", help="markdown: the matrix as a page, with weights and papers.")
+    ] = ListFormat.rich,
 ) -> None:
     """Tasks, models, and what runs with what."""
     from evalkit.cli.list import list_command
 
-    list_command(matrix=matrix)
+    list_command(matrix=matrix, format=format.value)
 
 
 @app.command("leaderboard")
@@ -229,6 +261,114 @@ def export(
         data_dir=data_dir,
         runs_dir=runs_dir,
     )
+
+
+@app.command("convert")
+def convert(
+    converter: Annotated[str, typer.Argument(help="What is converted: blip-nlvr2, or what a plugin brings.")],
+    source: Annotated[Path, typer.Argument(help="The file or folder to read.")],
+    output: Annotated[Path, typer.Argument(help="The folder or file to write; nothing may be there yet.")],
+) -> None:
+    """Write a checkpoint in another layout: a model's original file as a folder, or back."""
+    from evalkit.cli.convert import convert_command
+
+    convert_command(converter, source, output)
+
+
+@app.command("capfilt")
+def capfilt(
+    file: Annotated[Path, typer.Argument(help="Captions: BLIP's list, COCO's annotations or results, or JSON lines.")],
+    model: Family,
+    images: Annotated[Path, typer.Option(help="The folder that the image names are relative to.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write. [default: NAME.filtered.SUFFIX]")
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Captions with P(match) above it are kept.")] = 0.5,
+    scores: Annotated[Path | None, typer.Option(help="Also write P(match) of every pair, as CSV.")] = None,
+    file_name: Annotated[
+        str | None, typer.Option(help="Where captions name ids only: COCO_val2014_{image_id:012}.jpg")
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="Of a model that is asked by a question, with {caption} in it.")] = "",
+    variant: FamilyVariant = None,
+    checkpoint: Weights = None,
+    revision: Revision = None,
+    model_option: ModelOptions = None,
+    device: Device = "auto",
+    dtype: Precision = Dtype.float32,
+    batch_size: BatchSize = None,
+    on_error: Errors = OnError.stop,
+    threads: Threads = 4,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Filter a caption file: drop captions that a model says are not of their image.
+
+    Every answer is kept as it comes: the same command continues one that was stopped.
+    """
+    from evalkit.cli.capfilt import capfilt_command
+    from evalkit.cli.model_choice import ModelFlags
+
+    flags = ModelFlags(
+        model=model,
+        variant=variant,
+        checkpoint=checkpoint,
+        revision=revision,
+        model_options=tuple(model_option or ()),
+        device=device,
+        dtype=dtype.value,
+        batch_size=batch_size,
+        on_error=on_error.value,
+        threads=threads,
+        cache_dir=cache_dir,
+    )
+    capfilt_command(
+        file,
+        flags=flags,
+        images=images,
+        output=output,
+        threshold=threshold,
+        scores=scores,
+        file_name=file_name,
+        prompt=prompt,
+    )
+
+
+@app.command("illustrate")
+def illustrate(
+    text: Annotated[Path, typer.Argument(help="Markdown (.md) or plain text, UTF-8.")],
+    model: Family,
+    gallery: Annotated[Path, typer.Option(help="A folder with images; those in folders below count too.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write: HTML if .html, else Markdown.")],
+    repeat: Annotated[bool, typer.Option("--repeat", help="An image may stand after several sentences.")] = False,
+    prompt: Annotated[str, typer.Option(help="Template of the embedded sentence.")] = "{caption}",
+    variant: FamilyVariant = None,
+    checkpoint: Weights = None,
+    revision: Revision = None,
+    model_option: ModelOptions = None,
+    device: Device = "auto",
+    dtype: Precision = Dtype.float32,
+    batch_size: BatchSize = None,
+    on_error: Errors = OnError.stop,
+    threads: Threads = 4,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Put the best image of a gallery after each sentence of a text."""
+    from evalkit.cli.illustrate import illustrate_command
+    from evalkit.cli.model_choice import ModelFlags
+
+    flags = ModelFlags(
+        model=model,
+        variant=variant,
+        checkpoint=checkpoint,
+        revision=revision,
+        model_options=tuple(model_option or ()),
+        device=device,
+        dtype=dtype.value,
+        batch_size=batch_size,
+        on_error=on_error.value,
+        threads=threads,
+        cache_dir=cache_dir,
+    )
+    illustrate_command(text, flags=flags, gallery=gallery, output=output, repeat=repeat, prompt=prompt)
 
 
 @data_app.command("status")

