@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from evalkit import __version__
+
+if TYPE_CHECKING:
+    from click import Context
+
+
+class PlainCommand(TyperCommand):
+    """A command with plain help: typer escapes every `[` for rich, even where rich does not draw."""
+
+    def get_help(self, ctx: Context) -> str:
+        """The help page."""
+        return super().get_help(ctx).replace("\\[", "[")
+
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -117,7 +130,7 @@ def _root(
     pass
 
 
-@app.command("run")
+@app.command("run", cls=PlainCommand)
 def run(
     model: Annotated[str, typer.Option(help="A model family; `evalkit list` shows them.")],
     task: Annotated[str, typer.Option(help="A task; `evalkit list` shows them.")],
@@ -181,7 +194,7 @@ def run(
     )
 
 
-@app.command("list")
+@app.command("list", cls=PlainCommand)
 def list_(
     matrix: Annotated[bool, typer.Option("--matrix", help="Say why, where a model cannot run a task.")] = False,
     format: Annotated[
@@ -194,7 +207,7 @@ def list_(
     list_command(matrix=matrix, format=format.value)
 
 
-@app.command("leaderboard")
+@app.command("leaderboard", cls=PlainCommand)
 def leaderboard(
     runs: Annotated[
         list[str] | None, typer.Argument(help="Runs, by directory or name. [default: all of the runs folder]")
@@ -210,7 +223,7 @@ def leaderboard(
     show_leaderboard(runs or [], format=format.value, intervals=intervals, all_runs=all_runs, runs_dir=runs_dir)
 
 
-@app.command("show")
+@app.command("show", cls=PlainCommand)
 def show(
     run: RunArgument,
     format: Annotated[ShowFormat, typer.Option("--format", "-f", help="How to write it.")] = ShowFormat.rich,
@@ -222,7 +235,7 @@ def show(
     show_run(run, format=format.value, runs_dir=runs_dir)
 
 
-@app.command("rescore")
+@app.command("rescore", cls=PlainCommand)
 def rescore(
     run: RunArgument,
     data_dir: DataDir = None,
@@ -239,7 +252,7 @@ def rescore(
     rescore_command(run, data_dir=data_dir, options=option or [], write=write, runs_dir=runs_dir)
 
 
-@app.command("export")
+@app.command("export", cls=PlainCommand)
 def export(
     run: RunArgument,
     format: Annotated[ServerFormat, typer.Option("--format", "-f", help="Whose file.")] = ServerFormat.auto,
@@ -263,7 +276,7 @@ def export(
     )
 
 
-@app.command("convert")
+@app.command("convert", cls=PlainCommand)
 def convert(
     converter: Annotated[str, typer.Argument(help="What is converted: blip-nlvr2, or what a plugin brings.")],
     source: Annotated[Path, typer.Argument(help="The file or folder to read.")],
@@ -275,7 +288,7 @@ def convert(
     convert_command(converter, source, output)
 
 
-@app.command("capfilt")
+@app.command("capfilt", cls=PlainCommand)
 def capfilt(
     file: Annotated[Path, typer.Argument(help="Captions: BLIP's list, COCO's annotations or results, or JSON lines.")],
     model: Family,
@@ -332,7 +345,7 @@ def capfilt(
     )
 
 
-@app.command("illustrate")
+@app.command("illustrate", cls=PlainCommand)
 def illustrate(
     text: Annotated[Path, typer.Argument(help="Markdown (.md) or plain text, UTF-8.")],
     model: Family,
@@ -371,7 +384,7 @@ def illustrate(
     illustrate_command(text, flags=flags, gallery=gallery, output=output, repeat=repeat, prompt=prompt)
 
 
-@data_app.command("status")
+@data_app.command("status", cls=PlainCommand)
 def data_status(task: TaskArgument, data_dir: DataDir = None) -> None:
     """What is present or missing, its source and licence."""
     from evalkit.cli.data import status
@@ -379,7 +392,7 @@ def data_status(task: TaskArgument, data_dir: DataDir = None) -> None:
     status(task, data_dir)
 
 
-@data_app.command("prepare")
+@data_app.command("prepare", cls=PlainCommand)
 def data_prepare(task: TaskArgument, data_dir: DataDir = None) -> None:
     """Download what may be; say what to do for the rest."""
     from evalkit.cli.data import prepare
@@ -387,7 +400,7 @@ def data_prepare(task: TaskArgument, data_dir: DataDir = None) -> None:
     prepare(task, data_dir)
 
 
-@data_app.command("verify")
+@data_app.command("verify", cls=PlainCommand)
 def data_verify(task: TaskArgument, data_dir: DataDir = None) -> None:
     """Check checksums, annotations and every image."""
     from evalkit.cli.data import verify
