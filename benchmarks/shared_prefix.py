@@ -36,7 +36,8 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from evalkit.types import Decoding
-from evalkit_adapters._decoding import Network, Prompt, SharedPrefixDecoder
+from evalkit_adapters._decoding import Prompt, SharedPrefixDecoder
+from evalkit_adapters._packed_cache import Network
 from evalkit_adapters._plain_decoding import generate_plain, score_plain
 from evalkit_adapters.conversations import PreparedImage
 

@@ -100,14 +100,36 @@ def test_questions_are_cleaned(question: str, cleaned: str) -> None:
         ),
         (user("Which city?", "Singapore.", "Why?"), "Question: Which city? Answer: Singapore. Question: Why? Answer:"),
         (
+            # in the template, as by a recipe: cleaned, as a question alone is
             user("Question: Which city? Short answer:", "Singapore", "Question: Why? Answer:"),
-            "Question: Which city? Answer: Singapore. Question: Why? Answer:",
+            "Question: which city? Answer: Singapore. Question: why? Answer:",
         ),
         ([Turn(role="system", text="a cat on a mat."), *user("Why?")], "a cat on a mat. Why?"),
+        (
+            [Turn(role="system", text="a cat."), *user("Who?", "Bob", "Why?")],
+            "a cat. Question: Who? Answer: Bob. Question: Why? Answer:",
+        ),
     ],
 )
 def test_turns_become_the_text_that_is_continued(turns: list[Turn], prompt: str) -> None:
     assert prompt_of(turns) == prompt
+
+
+def test_a_conversation_is_that_of_lavis_demonstration() -> None:
+    context = [("which city is this?", "singapore"), ("why?", "it has a statue of a merlion")]
+    question = "where is the name merlion coming from?"
+    # as examples/blip2_instructed_generation.ipynb writes it
+    template = "Question: {} Answer: {}."
+    past = " ".join(template.format(context[number][0], context[number][1]) for number in range(len(context)))
+    official = past + " Question: " + question + " Answer:"
+    said = [text for turns in context for text in turns]
+    assert prompt_of(user(*said, question)) == official
+    recipe = ModelProfile(
+        card=Blip2Adapter.card, variant=Blip2Adapter.card.variants[0], capabilities=capabilities_of(Blip2Adapter)
+    ).recipe("vqa/visdial")
+    assert recipe is not None
+    asked = [recipe.prompt.format(question=text) if number % 2 == 0 else text for number, text in enumerate(said)]
+    assert prompt_of(user(*asked, recipe.prompt.format(question=question))) == official
 
 
 @pytest.mark.parametrize(
@@ -158,6 +180,7 @@ def test_a_description_says_how_inputs_are_treated(retrieval: Path, opt: Path) -
     assert text.image == "32x32 squash, bicubic (PIL)"
     assert dict(text.details)["language_model"] == "opt"
     assert dict(text.details)["end"] == "newline"
+    assert '"Question: {} Answer: {}." a round' in dict(text.details)["conversation"]
 
 
 @pytest.mark.parametrize(
@@ -209,5 +232,8 @@ def test_each_language_model_has_its_own_recipes() -> None:
         assert caption.decoding == Decoding(
             max_new_tokens=30, min_new_tokens=least, num_beams=5, length_penalty=0.0, repetition_penalty=1.15
         )
+        dialog = profile.recipe("vqa/visdial")
+        assert dialog is not None
+        assert dialog.prompt == "Question: {question} Answer:"  # FlanT5 too
         assert answer.prompt == f"Question: {{question}} {question}"
         assert answer.decoding == Decoding(max_new_tokens=10, num_beams=5, length_penalty=-1.0)

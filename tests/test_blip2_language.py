@@ -19,7 +19,7 @@ from transformers import Blip2ForConditionalGeneration, Blip2Processor
 from evalkit.errors import CapabilityError, CheckpointError
 from evalkit.testing import AdapterConformance
 from evalkit.types import Checkpoint, Decoding, GenerateRequest, MatchRequest, Placement, ScoreRequest, Turn
-from evalkit_adapters import _blip2_language
+from evalkit_adapters import _blip2_candidates
 from evalkit_adapters.blip2 import Blip2Adapter
 
 QUERIES = 8
@@ -339,22 +339,74 @@ def test_scores_are_those_of_a_plain_forward_for_each_candidate(
     assert len({round(found.logprob, 3) for found in answers[0]}) == len(set(CANDIDATES))
 
 
-def test_candidates_share_one_prompt(
-    adapter: Blip2Adapter, photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_opt_computes_a_prompt_once_for_all_candidates(opt_folder: Path, photos: list[Image.Image]) -> None:
+    adapter = load(opt_folder)
     request = score(adapter.prepare_image(photos[0]), PROMPTS[1], *CANDIDATES)
     with calls_of(decoder_of(adapter)) as calls:
-        (whole,) = adapter.score_candidates([request])
-    shapes = [tokens_of(call).shape[:2] for call in calls]
-    longest = max(found.tokens for found in whole)
-    assert {rows for rows, _ in shapes[:-1]} == {1}  # OPT: image and prompt; T5: the start token
-    assert shapes[-1] == (len(CANDIDATES), longest - 1)
-    assert len(shapes) == (2 if adapter._language._encodes else 3)
+        (scores,) = adapter.score_candidates([request])
+    prompt = len(adapter._language._tokenizer.encode(PROMPTS[1])) + 1
+    packed = sum(found.tokens - 1 for found in scores)  # after the first token of each, side by side
+    assert [tokens_of(call).shape[:2] for call in calls] == [(1, QUERIES), (1, prompt), (1, packed)]
 
-    monkeypatch.setattr(_blip2_language, "CHUNK_POSITIONS", 70)
-    (parts,) = adapter.score_candidates([request])
+
+def test_t5_encodes_a_prompt_once_for_all_candidates(
+    t5_folder: Path, photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = load(t5_folder)
+    language: Any = adapter._language.model.language_model
+    request = score(adapter.prepare_image(photos[0]), PROMPTS[1], *CANDIDATES)
+    last = language.decoder.block[-1].layer[1]
+    with (
+        calls_of(language.encoder) as encoded,
+        calls_of(last.EncDecAttention.k) as keys,
+        calls_of(last.EncDecAttention.q) as asking,
+    ):
+        (whole,) = adapter.score_candidates([request])
+    read = QUERIES + len(adapter._language._tokenizer.encode(PROMPTS[1])) + 1
+    assert [call["inputs_embeds"].shape[:2] for call in encoded] == [(1, read)]
+    assert [call[0].shape[:2] for call in keys] == [(1, read)]
+    assert [call[0].shape[:2] for call in asking] == [(1, sum(found.tokens for found in whole))], "without padding"
+
+    monkeypatch.setattr(_blip2_candidates, "CHUNK_TOKENS", 9)
+    with calls_of(last.EncDecAttention.q) as asking:
+        (parts,) = adapter.score_candidates([request])
+    assert len(asking) > 2 and all(call[0].shape[1] <= 9 for call in asking)
     assert [found.tokens for found in parts] == [found.tokens for found in whole]
     np.testing.assert_allclose([found.logprob for found in parts], [found.logprob for found in whole], atol=1e-5)
+
+
+def test_rounds_of_a_dialog_score_as_a_plain_forward(
+    adapter: Blip2Adapter, plain: Plain, photos: list[Image.Image]
+) -> None:
+    images = [adapter.prepare_image(photo) for photo in photos[:2]]
+    said = ("which city is this?", "singapore", "why?", "the statue", "how many people are there?")
+    written = (
+        "Question: which city is this? Answer:",
+        "Question: which city is this? Answer: singapore. Question: why? Answer:",
+        "Question: which city is this? Answer: singapore. Question: why? Answer: the statue."
+        " Question: how many people are there? Answer:",
+    )
+    recipe = Blip2Adapter.card.variants[0].recipes["vqa/visdial"].prompt
+    asked = [recipe.format(question=text) if place % 2 == 0 else text for place, text in enumerate(said)]
+    requests = [
+        ScoreRequest(images=(image,), turns=ask(image, *asked[:length]).turns, candidates=CANDIDATES[:3])
+        for image in images
+        for length in (1, 3, 5)
+    ]
+    with calls_of(decoder_of(adapter)) as calls:
+        answers = adapter.score_candidates(requests)
+    end = [adapter._language._end]
+    space = "" if adapter._language._encodes else " "
+    for number, answer in enumerate(answers):
+        for candidate, found in zip(CANDIDATES[:3], answer, strict=True):
+            ids = adapter._language._tokenizer.encode(f"{space}{candidate}") + end
+            expected = plain.logprob(photos[number // 3], written[number % 3], ids)
+            assert found.logprob == pytest.approx(expected, abs=1e-4)
+    if not adapter._language._encodes:  # OPT: an image, and then for each round what is new, and the candidates
+        lengths = [len(adapter._language._tokenizer.encode(text)) + 1 for text in written]
+        new = [after - before for before, after in zip((0, *lengths), lengths, strict=False)]
+        shapes = [tokens_of(call).shape[1] for call in calls]
+        assert [shapes[0], *shapes[1:7:2]] == [QUERIES, *new]
 
 
 # -------------------------------------------------------------------------------------------------------------- traps

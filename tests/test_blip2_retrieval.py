@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +118,11 @@ def test_packed_gives_the_scores_of_the_plain_path(
 ) -> None:
     states = torch.randn(17, 24, generator=torch.Generator().manual_seed(count))
     texts = random_texts(count, seed=count, lengths=lengths)
-    expected = match_plain(model, states, texts)
+    other, expected = match_plain(model, states, texts).T
     matcher = PackedMatcher(model, chunk_tokens=chunk_tokens, pad_groups=pad_groups)
-    torch.testing.assert_close(matcher.match(matcher.image_keys(states), texts), expected, atol=1e-5, rtol=0)
+    keys = matcher.image_keys(states)
+    torch.testing.assert_close(matcher.match(keys, texts), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(matcher.match(keys, texts, "log_odds"), expected - other, atol=1e-5, rtol=0)
     assert count == 1 or expected.std() > 0.01  # the scores differ by far more than the tolerance
 
 
@@ -133,6 +136,16 @@ def test_match_is_transformers_logit_of_class_1(
     # and none of what it could be confused with: the other class, a difference
     for wrong in (expected[:, 0], expected[:, 1] - expected[:, 0]):
         assert np.abs(scores - wrong).max() > 1e-2
+
+
+def test_log_odds_give_lavis_probability_of_a_match(
+    adapter: Blip2Adapter, model: Blip2ForImageTextRetrieval, folder: Path, images: list[np.ndarray]
+) -> None:
+    (odds,) = adapter.match([replace(request(images[0], *CAPTIONS), scoring="log_odds")])
+    both = plain(model, folder, np.stack([images[0]] * len(CAPTIONS)), CAPTIONS, itm=True)
+    np.testing.assert_allclose(1 / (1 + np.exp(-odds)), both.softmax(dim=1)[:, 1], atol=1e-5)
+    assert odds.dtype == np.float32
+    assert np.abs(odds - both[:, 1].numpy()).max() > 1e-2
 
 
 def test_embeddings_give_transformers_similarity(
@@ -212,6 +225,8 @@ def test_images_are_squashed_as_by_the_pillow_processor(adapter: Blip2Adapter, f
 def test_what_the_checkpoint_cannot_do_is_refused(adapter: Blip2Adapter, images: list[np.ndarray]) -> None:
     with pytest.raises(CapabilityError, match="given 2"):
         adapter.match([MatchRequest(images=(images[0], images[1]), texts=("a",))])
+    with pytest.raises(CapabilityError, match="given a context"):
+        adapter.match([MatchRequest(images=(images[0],), texts=("a",), context="a dog on a beach")])
     turns = (Turn(role="user", text="a photo of"),)
     with pytest.raises(CapabilityError, match="no language model"):
         adapter.generate([GenerateRequest(images=(images[0],), turns=turns, decoding=Decoding(max_new_tokens=2))])
@@ -250,8 +265,8 @@ def test_packing_adds_nothing_to_the_drift_of_half_precision(
     drifts: dict[str, list[torch.Tensor]] = {"plain": [], "packed": []}
     for seed in range(8):
         states, texts = torch.randn(17, 24, generator=torch.Generator().manual_seed(seed)), random_texts(10, seed=seed)
-        exact, states = match_plain(model, states, texts), states.bfloat16()
-        drifts["plain"].append(match_plain(half.model, states, texts).float() - exact)
+        exact, states = match_plain(model, states, texts)[:, 1], states.bfloat16()
+        drifts["plain"].append(match_plain(half.model, states, texts)[:, 1].float() - exact)
         drifts["packed"].append(matcher.match(matcher.image_keys(states), texts) - exact)
     plain_drift, packed_drift = (torch.cat(each).square().mean().sqrt() for each in drifts.values())
     assert 0 < packed_drift < 1.2 * plain_drift

@@ -22,7 +22,8 @@ from evalkit.progress import SilentProgress
 from evalkit.testing.inputs import sample_images
 from evalkit.types import CheckpointRef, Decoding, GenerateRequest, ImageRef, Placement, Preprocessing, Turn
 from evalkit_adapters import _decoding
-from evalkit_adapters._decoding import Network, Prompt, SharedPrefixDecoder
+from evalkit_adapters._decoding import Prompt, SharedPrefixDecoder
+from evalkit_adapters._packed_cache import Network, Piece, Rows
 from evalkit_adapters._plain_decoding import generate_plain, score_plain
 from evalkit_adapters.conversations import PreparedImage
 from evalkit_adapters.llava import LlavaAdapter
@@ -161,9 +162,9 @@ def test_a_question_is_blind_to_the_others_of_its_row(llava: Any) -> None:
         decoder = SharedPrefixDecoder(network)
         with torch.inference_mode():
             prefix = decoder._prefix(prompts[0])
-            rows = _decoding._Rows(network, [prefix])
+            rows = Rows(network, [prefix])
             pieces = [
-                _decoding._Piece(owner=number, tokens=prompt.tail, position=prefix.position)
+                Piece(owner=number, tokens=prompt.tail, position=prefix.position)
                 for number, prompt in enumerate(prompts)
             ]
             return rows.forward([pieces], last_only=True)[0][-1]
@@ -232,9 +233,9 @@ def test_the_cache_gives_back_what_nobody_sees(llava: Any) -> None:
     prompts = asked(llava, images=2)
     with torch.inference_mode():
         prefixes = [SharedPrefixDecoder(network)._prefix(prompts[place]) for place in (0, 5)]
-        rows = _decoding._Rows(network, prefixes)
+        rows = Rows(network, prefixes)
         pieces = [
-            [_decoding._Piece(owner=number, tokens=prompts[number].tail, position=30) for number in numbers]
+            [Piece(owner=number, tokens=prompts[number].tail, position=30) for number in numbers]
             for numbers in ([0, 1, 2], [5])
         ]
         rows.forward(pieces, last_only=True)
@@ -283,7 +284,7 @@ def test_scores_are_those_of_one_forward_pass_a_candidate(loaded: Any) -> None:
     decoder = SharedPrefixDecoder(network)
     for image in sample_images()[:2]:
         prompt = loaded.model.prompt(turns, (loaded.prepare_image(image),))
-        candidates = [loaded.model.candidate(turns, 1, text) for text in CANDIDATES]
+        candidates = loaded.model.candidates(turns, 1, CANDIDATES)
         assert {len(candidate) for candidate in candidates} > {1, 2} or len(set(map(len, candidates))) > 2
         plain = [score_plain(network, prompt, candidate) for candidate in candidates]
         assert decoder.score(prompt, candidates) == pytest.approx(plain, abs=1e-5, rel=1e-6)
@@ -309,6 +310,100 @@ def test_a_prompt_is_put_through_once_for_all_candidates(llava: Any) -> None:
     with recorded(base.language_model, lambda output: output.last_hidden_state.shape[1]) as passes:
         SharedPrefixDecoder(network).score(prompt, [(9,), (9, 10), (11, 12, 13)])
     assert passes == [len(prompt.head), len(prompt.tail), 3]
+
+
+# ------------------------------------------------------------------------------------------------------------ dialogs
+SAID = (
+    "What is it?",
+    "a dog",
+    "Is it brown, yes or no?",
+    "yes",
+    "Why?",
+    "no single word",
+    "How many people are there?",
+)
+
+
+def dialog(loaded: Any, image: PreparedImage, rounds: int, *, system: str = "") -> tuple[Turn, ...]:
+    """The turns up to the question of a round, from 1."""
+    said = [Turn(role=("user", "assistant")[place % 2], text=text) for place, text in enumerate(SAID[: 2 * rounds - 1])]
+    return (*([Turn(role="system", text=system)] if system else []), *said)
+
+
+def test_rounds_of_a_dialog_score_as_one_forward_pass_a_candidate(loaded: Any) -> None:
+    network = loaded.model.network
+    decoder = SharedPrefixDecoder(network)
+    image = loaded.prepare_image(sample_images()[0])
+    for rounds in (1, 2, 3, 4, 2, 4):
+        turns = dialog(loaded, image, rounds)
+        prompt = loaded.model.prompt(turns, (image,))
+        assert len(prompt.rounds) == rounds - 1
+        assert sum(prompt.pieces, ()) == prompt.tail and all(prompt.pieces)
+        candidates = loaded.model.candidates(turns, 1, CANDIDATES)
+        plain = [score_plain(network, prompt, candidate) for candidate in candidates]
+        assert decoder.score(prompt, candidates) == pytest.approx(plain, abs=1e-5, rel=1e-6)
+
+
+def test_a_round_is_computed_from_where_the_one_before_ended(llava: Any) -> None:
+    network = llava.model.network
+    one, other = (llava.prepare_image(image) for image in sample_images()[:2])
+    first, second, third, fourth = (llava.model.prompt(dialog(llava, one, rounds), (one,)) for rounds in (1, 2, 3, 4))
+    elsewhere = llava.model.prompt(dialog(llava, other, 2), (other,))
+    base: Any = network.model.base_model
+    decoder = SharedPrefixDecoder(network)
+
+    def passes(prompt: Prompt) -> list[int]:
+        with recorded(base.language_model, lambda output: output.last_hidden_state.shape[1]) as seen:
+            decoder.score(prompt, [(9,), (10,)])
+        return seen
+
+    lengths = [len(piece) for piece in fourth.pieces]
+    assert fourth.tail[: len(first.tail)] == first.tail
+    assert passes(first) == [len(first.head), lengths[0]]
+    assert passes(second) == [lengths[1]]
+    assert passes(second) == [lengths[1]], "the logits after it are wanted again"
+    assert passes(fourth) == lengths[2:]
+    assert passes(third) == [lengths[2]], "a shorter one is there too"
+    assert passes(elsewhere)[0] == len(elsewhere.head)
+    assert passes(first) == [len(first.head), lengths[0]]
+    generated = decoder.generate([fourth], [Decoding(max_new_tokens=4)], never)
+    assert generated == [generate_plain(network, fourth, Decoding(max_new_tokens=4))], "the head alone is used"
+
+
+def test_what_is_in_the_cache_changes_no_bit(loaded: Any) -> None:
+    network = loaded.model.network
+    image = loaded.prepare_image(sample_images()[0])
+    prompts = [loaded.model.prompt(dialog(loaded, image, rounds), (image,)) for rounds in (1, 2, 3, 4)]
+    decoder = SharedPrefixDecoder(network)
+    candidates = [(9, 10), (11,), (12, 13, 14)]
+    in_turn = [decoder.score(prompt, candidates) for prompt in prompts]
+    assert in_turn == [SharedPrefixDecoder(network).score(prompt, candidates) for prompt in prompts]
+
+
+def test_another_system_text_or_answer_is_another_dialog(llava: Any) -> None:
+    network = llava.model.network
+    image = llava.prepare_image(sample_images()[0])
+    decoder = SharedPrefixDecoder(network)
+    turns = dialog(llava, image, 3)
+    changed = (*turns[:1], Turn(role="assistant", text="a cat"), *turns[2:])
+    scores = []
+    for asked in (turns, changed, dialog(llava, image, 3, system="no dog"), turns[:1], changed):
+        prompt = llava.model.prompt(asked, (image,))
+        (score,) = decoder.score(prompt, [(9, 10)])
+        assert score == pytest.approx(score_plain(network, prompt, (9, 10)), abs=1e-5)
+        scores.append(score)
+    assert len({round(score, 4) for score in scores}) == 4
+
+
+def test_candidates_after_a_dialog_are_the_rest_of_the_answered_prompt(loaded: Any) -> None:
+    turns = dialog(loaded, loaded.prepare_image(sample_images()[0]), 4)
+    text = loaded.model._dialect.render(turns, 0)
+    before = loaded.model._since_last_mark(text)
+    if loaded.model._dialect.name != "mistral_instruct":  # whose marks are plain text
+        assert len(before) < len(text) / 2, "what is tokenized for every candidate is short"
+    whole = [loaded.model._ids(f"{text}{loaded.model._dialect.answer_prefix}{candidate}") for candidate in CANDIDATES]
+    length = len(loaded.model._ids(text))
+    assert loaded.model.candidates(turns, 0, CANDIDATES) == [tuple(tokens[length:]) for tokens in whole]
 
 
 # ----------------------------------------------------------------------------------------------------------- adapters

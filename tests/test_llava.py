@@ -167,9 +167,39 @@ def test_tokens_are_those_of_the_official_code(adapter: LlavaAdapter, images: in
     assert prompt.head[-1] == token and token not in prompt.tail
 
 
+ROUNDS = (*(Turn(role=role, text=text) for role, text in (("user", "One?"), ("assistant", "1"))), *QUESTION)
+
+
+def test_a_conversation_is_that_of_the_official_code(adapter: LlavaAdapter) -> None:
+    network: Any = adapter.model.network.model
+    tokenizer: Any = adapter.model._tokenizer
+    image = adapter.prepare_image(sample_images()[0])
+    text = VICUNA.replace("What is it? ASSISTANT:", "One? ASSISTANT: 1</s>USER: What is it? ASSISTANT:")
+    ids = torch.tensor([official_tokens(text, tokenizer, [adapter.model.network.image_token] * 16)])
+    assert tokenizer.eos_token_id in ids, "what ends an answer is the token"
+    prompt = adapter.model.prompt(ROUNDS, (image,))
+    assert [*prompt.head, *prompt.tail] == ids[0].tolist()
+    shown = {"pixel_values": torch.from_numpy(image.inputs["pixel_values"])}
+    output = network.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=7, do_sample=False, **shown
+    )
+    request = GenerateRequest(images=(image,), turns=ROUNDS, decoding=Decoding(max_new_tokens=7))
+    assert adapter.generate([request])[0].text == adapter.model._text(output[0, ids.shape[1] :].tolist())
+    (scores,) = adapter.score_candidates([ScoreRequest(images=(image,), turns=ROUNDS, candidates=("yes", "a dog"))])
+    for candidate, score in zip(("yes", "a dog"), scores, strict=True):
+        whole = torch.tensor(
+            [official_tokens(f"{text} {candidate}", tokenizer, [adapter.model.network.image_token] * 16)]
+        )
+        added = whole[:, ids.shape[1] :]
+        with torch.inference_mode():
+            logits = network(input_ids=whole, **shown).logits[:, -added.shape[1] - 1 : -1]
+        each = logits.log_softmax(dim=-1).gather(2, added[:, :, None])
+        assert (score.logprob, score.tokens) == (pytest.approx(float(each.sum()), abs=1e-4), added.shape[1])
+
+
 def test_a_candidate_is_the_rest_of_the_answered_prompt(adapter: LlavaAdapter) -> None:
     tokenizer: Any = adapter.model._tokenizer
-    ids = adapter.model.candidate(QUESTION, 1, "yes")
+    (ids,) = adapter.model.candidates(QUESTION, 1, ("yes",))
     assert tokenizer.convert_ids_to_tokens(ids) == ["▁yes"]
     tail = "\nWhat is it? ASSISTANT:"
     assert tokenizer(f"{tail} yes", add_special_tokens=False).input_ids == [

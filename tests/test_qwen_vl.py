@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers import Qwen2VLImageProcessorPil
 from evalkit.checkpoints import resolve
 from evalkit.errors import CheckpointError, DataError, ImageError
 from evalkit.testing import AdapterConformance
-from evalkit.testing.inputs import sample_images
+from evalkit.testing.inputs import CONVERSATION, sample_images
 from evalkit.types import Checkpoint, CheckpointRef, Decoding, GenerateRequest, Placement, ScoreRequest, Turn
 from evalkit_adapters.qwen_vl import QwenVlAdapter
 
@@ -71,16 +71,23 @@ class TestQwen3Vl(AdapterConformance):
         return checkpoint_of(folder_of("qwen3_vl"))
 
 
-def inputs_of(adapter: QwenVlAdapter, folder: Path, image: Image.Image) -> dict[str, torch.Tensor]:
-    """What `Qwen2VLProcessor` does with a picture and a question; the class itself asks for torchvision."""
+def inputs_of(
+    adapter: QwenVlAdapter, folder: Path, *images: Image.Image, said: Sequence[Turn] = ()
+) -> dict[str, torch.Tensor]:
+    """What `Qwen2VLProcessor` does with pictures and a question; the class itself asks for torchvision."""
     tokenizer: Any = adapter.model._tokenizer
-    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
+    messages: list[dict[str, Any]] = [
+        {"role": turn.role, "content": [{"type": "text", "text": turn.text}]} for turn in (*said, *QUESTION)
+    ]
+    first = next(message for message in messages if message["role"] == "user")
+    first["content"] = [{"type": "image"}] * len(images) + first["content"]
     text = tokenizer.apply_chat_template(
         messages, chat_template=QWEN_CHAT_TEMPLATE, add_generation_prompt=True, tokenize=False
     )
-    found = Qwen2VLImageProcessorPil.from_pretrained(folder)(image, return_tensors="pt")
-    count = int(found["image_grid_thw"].prod()) // 4
-    ids = tokenizer(text.replace("<|image_pad|>", "<|image_pad|>" * count), return_tensors="pt").input_ids
+    found = Qwen2VLImageProcessorPil.from_pretrained(folder)(list(images), return_tensors="pt")
+    for grid in found["image_grid_thw"]:
+        text = text.replace("<|image_pad|>", "<|placeholder|>" * (int(grid.prod()) // 4), 1)
+    ids = tokenizer(text.replace("<|placeholder|>", "<|image_pad|>"), return_tensors="pt").input_ids
     types = (ids == tokenizer.convert_tokens_to_ids("<|image_pad|>")).int()
     return {**found, "input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": types}
 
@@ -100,6 +107,37 @@ def test_the_whole_path_is_that_of_transformers(adapter: QwenVlAdapter, folder_o
         expected = adapter.model._text([token for token in tokens if token not in adapter.model.network.ends])
         request = GenerateRequest(images=(prepared,), turns=QUESTION, decoding=Decoding(max_new_tokens=7))
         assert adapter.generate([request])[0].text == expected
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_a_conversation_about_images_is_that_of_transformers(
+    adapter: QwenVlAdapter, folder_of: Callable[[str], Path], images: int
+) -> None:
+    network: Any = adapter.model.network.model
+    shown = sample_images()[:images]
+    said = CONVERSATION[:-1]
+    inputs = inputs_of(adapter, folder_of(network.config.model_type), *shown, said=said)
+    prepared = tuple(adapter.prepare_image(image) for image in shown)
+    prompt = adapter.model.prompt((*said, *QUESTION), prepared)
+    assert [*prompt.head, *prompt.tail] == inputs["input_ids"][0].tolist()
+    assert len(prompt.rounds) == 2
+    output = network.generate(**inputs, max_new_tokens=7, do_sample=False)
+    tokens = output[0, inputs["input_ids"].shape[1] :].tolist()
+    request = GenerateRequest(images=prepared, turns=(*said, *QUESTION), decoding=Decoding(max_new_tokens=7))
+    assert adapter.generate([request])[0].text == adapter.model._text(tokens)
+
+    asked = ScoreRequest(images=prepared, turns=(*said, *QUESTION), candidates=("yes", "a brown dog"))
+    (scores,) = adapter.score_candidates([asked])
+    for candidate, score in zip(asked.candidates, scores, strict=True):
+        added: Any = adapter.model._tokenizer(candidate, return_tensors="pt").input_ids
+        with torch.inference_mode():
+            logits = network(
+                input_ids=torch.cat([inputs["input_ids"], added], dim=1),
+                mm_token_type_ids=torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(added, dtype=torch.int)], 1),
+                **{name: inputs[name] for name in ("pixel_values", "image_grid_thw")},
+            ).logits
+        each = logits[:, -added.shape[1] - 1 : -1].log_softmax(dim=-1).gather(2, added[:, :, None])
+        assert (score.logprob, score.tokens) == (pytest.approx(float(each.sum()), abs=1e-4), added.shape[1])
 
 
 def test_scores_use_the_positions_of_the_grid(adapter: QwenVlAdapter) -> None:
@@ -156,8 +194,8 @@ def test_the_marker_in_a_question_is_refused(adapter: QwenVlAdapter) -> None:
 
 def test_a_candidate_that_merges_with_the_prompt_is_tokenized_by_itself(adapter: QwenVlAdapter) -> None:
     tokenizer: Any = adapter.model._tokenizer
-    assert adapter.model.candidate(QUESTION, 1, "yes") == tuple(tokenizer("yes").input_ids)
-    assert adapter.model.candidate(QUESTION, 1, "\nyes") == tuple(tokenizer("\nyes").input_ids)
+    texts = ("yes", "\nyes")
+    assert adapter.model.candidates(QUESTION, 1, texts) == [tuple(tokenizer(text).input_ids) for text in texts]
 
 
 def test_a_very_slim_image_is_refused(adapter: QwenVlAdapter) -> None:

@@ -10,7 +10,7 @@ scored, the last layer computes only those.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from transformers import Blip2ForImageTextRetrieval
 
     TokenIds = Sequence[int]
+
+MatchScoring: TypeAlias = Literal["logit", "log_odds"]
+"""See `MatchRequest.scoring`."""
 
 CPU_CHUNK_TOKENS: Final = 2048
 """Queries and words that go through the layers together; a processor gains nothing from more."""
@@ -45,7 +48,7 @@ def match_plain(model: Blip2ForImageTextRetrieval, states: Tensor, token_ids: Se
         token_ids: [CLS] words [SEP] of each text.
 
     Returns:
-        (n,) logits of class 1, "match": the mean over the queries.
+        (n, 2) logits, class 1 is "match": the mean over the queries.
     """
     ids, mask = pad(token_ids, states.device)
     queries = model.query_tokens.expand(len(ids), -1, -1)
@@ -55,7 +58,7 @@ def match_plain(model: Blip2ForImageTextRetrieval, states: Tensor, token_ids: Se
         attention_mask=torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1),
         encoder_hidden_states=states.expand(len(ids), -1, -1),
     ).last_hidden_state
-    logits: Tensor = model.itm_head(hidden[:, : queries.shape[1]].to(model.itm_head.weight.dtype))[:, :, 1].mean(dim=1)
+    logits: Tensor = model.itm_head(hidden[:, : queries.shape[1]].to(model.itm_head.weight.dtype)).mean(dim=1)
     return logits
 
 
@@ -104,13 +107,19 @@ class PackedMatcher:
                 layers.append(None)
         return ImageKeys(layers=tuple(layers))
 
-    def match(self, image: ImageKeys, token_ids: Sequence[TokenIds]) -> Tensor:
-        """The logits of `match_plain`, to rounding: (n,) float32."""
-        logits = torch.empty(len(token_ids), device=self._model.device)
+    def match(self, image: ImageKeys, token_ids: Sequence[TokenIds], scoring: MatchScoring = "logit") -> Tensor:
+        """Class 1 of `match_plain`, to rounding, or class 1 minus class 0: (n,) float32."""
+        scores = torch.empty(len(token_ids), device=self._model.device)
+        head = self._model.itm_head
+        weight, bias = head.weight.float(), head.bias.float()
+        if scoring == "log_odds":
+            weight, bias = weight - weight[:1], bias - bias[:1]
         for part in self._chunks(token_ids):
-            scores = self._match_chunk(image, [token_ids[number] for number in part])
-            logits[torch.tensor(part, device=logits.device)] = scores
-        return logits
+            state = self._mean_state(image, [token_ids[number] for number in part])
+            # the mean over the queries of a linear head is the head of the mean
+            scored = functional.linear(state, weight[1:], bias[1:])[:, 0]
+            scores[torch.tensor(part, device=scores.device)] = scored
+        return scores
 
     def _chunks(self, token_ids: Sequence[TokenIds]) -> Iterator[list[int]]:
         """Numbers of texts that go together: of one length, or at least of neighbouring lengths."""
@@ -125,7 +134,8 @@ class PackedMatcher:
         if part:
             yield part
 
-    def _match_chunk(self, image: ImageKeys, token_ids: Sequence[TokenIds]) -> Tensor:
+    def _mean_state(self, image: ImageKeys, token_ids: Sequence[TokenIds]) -> Tensor:
+        """(texts, width): the mean over the queries of what the last layer gives, in float32: little of it is left."""
         model, count = self._model, self._queries
         ids, mask = pad(token_ids, model.device)
         embedded = model.embeddings(input_ids=ids, query_embeds=model.query_tokens.expand(len(ids), -1, -1))
@@ -135,9 +145,8 @@ class PackedMatcher:
             seen = torch.cat([mask.new_ones(len(ids), count), mask], dim=1).bool()[:, None, None, :]
         for layer, keys_values in zip(self._layers, image.layers, strict=True):
             hidden = _layer(layer, hidden, keys_values, seen, count, last=layer is self._layers[-1])
-        # the mean over the queries of a linear head is the head of the mean; in float32, since little of it is left
-        head = model.itm_head
-        return functional.linear(hidden.float().mean(dim=1), head.weight[1:].float(), head.bias[1:].float())[:, 0]
+        mean: Tensor = hidden.float().mean(dim=1)
+        return mean
 
 
 def _layer(

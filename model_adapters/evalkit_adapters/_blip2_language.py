@@ -10,7 +10,7 @@ decoder answers. Prompts of OPT are padded on the left.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -19,19 +19,18 @@ from transformers import Blip2ForConditionalGeneration
 
 from evalkit.errors import CheckpointError
 from evalkit.types import CandidateScore, Generation
+from evalkit_adapters._blip2_candidates import OptNetwork, T5Candidates
 from evalkit_adapters._blip2_search import Continuation, search
+from evalkit_adapters._decoding import Prompt, SharedPrefixDecoder, round_ends
 from evalkit_adapters._dual_encoder import load_pretrained
 from evalkit_adapters.blip2_inputs import load_language_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from evalkit.types import Decoding, FloatArray, Placement
     from evalkit_adapters.blip2_inputs import LanguageTokenizer
-
-CHUNK_POSITIONS: Final = 16_384
-"""Prompt and candidate tokens whose keys and values lie in memory at once while candidates are scored."""
 
 
 class Blip2LanguageNetwork:
@@ -51,13 +50,15 @@ class Blip2LanguageNetwork:
         self._encodes: bool = config.is_encoder_decoder
         self._pad: int = config.pad_token_id
         if self._encodes:
-            self._start: int = config.decoder_start_token_id if config.decoder_start_token_id is not None else self._pad
+            start = getattr(config, "decoder_start_token_id", None)  # not every version of transformers keeps it here
+            self._start: int = self._pad if start is None else start
             self._end: int = config.eos_token_id
             self._close: int = config.eos_token_id
         else:
             self._start, self._end = config.bos_token_id, tokenizer.encode("\n")[0]
         # what stands for an image among the ids, which the repetition penalty sees; OPT's start token is there anyway
         self._image: int = self._start if model.config.image_token_id is None else model.config.image_token_id
+        self._decoder = SharedPrefixDecoder(OptNetwork(model=self._language))
         self._unspoken = {self._pad, self._start, self._end, self._image, config.eos_token_id}
 
     @classmethod
@@ -110,32 +111,36 @@ class Blip2LanguageNetwork:
     # ------------------------------------------------------------------------------------------------------ scoring
     @torch.inference_mode()
     def score(
-        self, images: Sequence[FloatArray], prompts: Sequence[str], candidates: Sequence[Sequence[str]]
+        self, images: Sequence[FloatArray], prompts: Sequence[Sequence[str]], candidates: Sequence[Sequence[str]]
     ) -> list[list[CandidateScore]]:
-        """The log-likelihood of each prompt's candidates with the end token; a prompt is computed once for all."""
-        state, _ = self._begin(self.image_vectors(images), prompts)
-        answers = []
-        for row, asked in enumerate(candidates):
-            tokens = [self._candidate(candidate) for candidate in asked]
-            sums: dict[int, float] = {}
-            for part in _chunks(tokens, state.mask.shape[1]):
-                values = self._score_chunk([tokens[number] for number in part], state.copies(row, len(part)))
-                sums.update(zip(part, values, strict=True))
-            answers.append([CandidateScore(logprob=sums[number], tokens=len(ids)) for number, ids in enumerate(tokens)])
-        return answers
+        """The log-likelihood of each prompt's candidates with the end token; a prompt is computed once for all.
 
-    def _score_chunk(self, tokens: Sequence[list[int]], state: Continuation) -> list[float]:
-        longest, device = max(map(len, tokens)), state.logits.device
-        # padding on the right is never looked at: attention is causal, and padded places are left out of the sum
-        targets = torch.tensor([row + [self._pad] * (longest - len(row)) for row in tokens], device=device)
-        logits = state.logits[:, None]
-        if longest > 1:
-            logits = torch.cat([logits, state.follow(targets[:, :-1])], dim=1)
-        each = torch.log_softmax(logits.float(), dim=-1).gather(2, targets[:, :, None])[:, :, 0]
-        lengths = torch.tensor([len(row) for row in tokens], device=device)
-        real = torch.arange(longest, device=device) < lengths[:, None]
-        sums: list[float] = each.double().masked_fill(~real, 0).sum(dim=1).tolist()
-        return sums
+        Args:
+            images: Of each request.
+            prompts: Of each request; before it, those of the conversation's earlier rounds.
+            candidates: Of each request.
+        """
+        tokens = [[self._candidate(candidate) for candidate in asked] for asked in candidates]
+        vectors = self.image_vectors(images)
+        if self._encodes:
+            encoded, mask = self._encode_t5(vectors, [self._tokenizer.encode(each[-1]) for each in prompts])
+            scores = [
+                T5Candidates(self._language, states[real.bool()]).score(self._start, asked)
+                for states, real, asked in zip(encoded.last_hidden_state, mask, tokens, strict=True)
+            ]
+        else:
+            asked_of = zip(vectors, prompts, tokens, strict=True)
+            scores = [self._decoder.score(self._prompt_opt(image, each), asked) for image, each, asked in asked_of]
+        return [
+            [CandidateScore(logprob=score, tokens=len(ids)) for score, ids in zip(row, asked, strict=True)]
+            for row, asked in zip(scores, tokens, strict=True)
+        ]
+
+    def _prompt_opt(self, vectors: Tensor, prompts: Sequence[str]) -> Prompt:
+        """The last of a conversation's prompts, cut where it goes on from the others."""
+        *earlier, whole = ((self._start, *self._tokenizer.encode(prompt)) for prompt in prompts)
+        head = (self._image,) * len(vectors)
+        return Prompt(images=(vectors,), head=head, tail=whole, rounds=tuple(round_ends(whole, earlier)))
 
     def _candidate(self, candidate: str) -> list[int]:
         """A candidate's tokens and the end token. OPT's byte pairs hold the space before a word; T5 adds its own."""
@@ -147,19 +152,25 @@ class Blip2LanguageNetwork:
         """Compute prompts behind their images, and give what the repetition penalty counts as said."""
         rows = [self._tokenizer.encode(prompt) for prompt in prompts]
         if self._encodes:
-            return self._begin_t5(vectors, [[*row, self._close] for row in rows]), [[self._start] for _ in rows]
+            return self._begin_t5(vectors, rows), [[self._start] for _ in rows]
         return self._begin_opt(vectors, [[self._start, *row] for row in rows])
 
     def _begin_t5(self, vectors: Sequence[Tensor], rows: list[list[int]]) -> Continuation:
         """The encoder on image and prompt, and the start token of the decoder."""
+        encoded, mask = self._encode_t5(vectors, rows)
+        start = torch.full((len(mask), 1), self._start, device=mask.device)
+        output = self._language(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=start, use_cache=True)
+        return Continuation(self._language, output.past_key_values, mask, output.logits[:, -1])
+
+    def _encode_t5(self, vectors: Sequence[Tensor], rows: list[list[int]]) -> tuple[Any, Tensor]:
+        """What the encoder makes of image and prompt, and which of it is not padding, (rows, tokens)."""
+        rows = [[*row, self._close] for row in rows]
         ids, mask = _padded(rows, self._pad, vectors[0].device, left=False)
         embedded = self._language.get_input_embeddings()(ids)
         images = torch.stack(list(vectors)).to(embedded.dtype)
         mask = torch.cat([mask.new_ones(images.shape[:2]), mask], dim=1)
         encoded = self._language.get_encoder()(inputs_embeds=torch.cat([images, embedded], dim=1), attention_mask=mask)
-        start = torch.full((len(mask), 1), self._start, device=mask.device)
-        output = self._language(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=start, use_cache=True)
-        return Continuation(self._language, output.past_key_values, mask, output.logits[:, -1])
+        return encoded, mask
 
     def _begin_opt(self, vectors: Sequence[Tensor], rows: list[list[int]]) -> tuple[Continuation, list[list[int]]]:
         """The keys and values of each image, once for all of its prompts, and of the prompts behind them."""
@@ -191,15 +202,3 @@ def _padded(rows: list[list[int]], filler: int, device: torch.device, *, left: b
     numbers = torch.arange(longest, device=device)
     mask = (numbers >= longest - lengths) if left else (numbers < lengths)
     return torch.tensor(ids, device=device), mask.long()
-
-
-def _chunks(tokens: Sequence[list[int]], prompt: int) -> Iterator[list[int]]:
-    """Numbers of candidates that are scored together: of neighbouring lengths, and not too many."""
-    part: list[int] = []
-    for number in sorted(range(len(tokens)), key=lambda number: len(tokens[number])):
-        if part and (len(part) + 1) * (prompt + len(tokens[number])) > CHUNK_POSITIONS:
-            yield part
-            part = []
-        part.append(number)
-    if part:
-        yield part

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from transformers import Blip2ForImageTextRetrieval
 
 from evalkit.errors import CheckpointError
-from evalkit_adapters._blip2_itm import ImageKeys, PackedMatcher, pad
+from evalkit_adapters._blip2_itm import ImageKeys, MatchScoring, PackedMatcher, pad
 from evalkit_adapters._dual_encoder import load_pretrained
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ class Blip2RetrievalNetwork:
         return _unit(projection(hidden[:, 0].to(projection.weight.dtype)))
 
     @torch.inference_mode()
-    def match(self, image: FloatArray, token_ids: Sequence[Sequence[int]]) -> FloatArray:
-        """(n,): the logit of "match" of each text. What the latest image contributes is kept for the next call."""
+    def match(self, image: FloatArray, token_ids: Sequence[Sequence[int]], scoring: MatchScoring) -> FloatArray:
+        """(n,): one number a text. What the latest image contributes is kept for the next call."""
         if self._latest is None or self._latest[0] is not image:
             self._latest = None  # frees the memory before it is needed again
             self._latest = (image, self._matcher.image_keys(self.image_states([image])[0]))
-        logits: FloatArray = self._matcher.match(self._latest[1], token_ids).float().cpu().numpy()
+        logits: FloatArray = self._matcher.match(self._latest[1], token_ids, scoring).float().cpu().numpy()
         return logits
 
     @torch.inference_mode()

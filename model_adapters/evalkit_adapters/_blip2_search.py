@@ -7,12 +7,10 @@ answers are the same tokens. No setting in a checkpoint's `generation_config.jso
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import EncoderDecoderCache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,13 +36,6 @@ class Continuation:
         """Which prompt each row continues."""
         self.mask = mask
         self.logits = logits
-
-    def copies(self, row: int, count: int) -> Continuation:
-        """A row, several times, on its own."""
-        copied = Continuation(self._language, _shared(self._cache), self.mask, self.logits)
-        copied.select([row] * count)
-        copied.logits = self.logits[row].expand(count, -1)
-        return copied
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep these rows, in this order; a row may be there several times. The logits are of the rows before."""
@@ -79,18 +70,6 @@ class Continuation:
             )
         logits: Tensor = output.logits
         return logits
-
-
-def _shared(cache: Any) -> Any:
-    """A cache that begins with the same tensors; neither is changed by what happens to the other."""
-    copied = copy.copy(cache)
-    if isinstance(cache, EncoderDecoderCache):
-        copied.self_attention_cache = _shared(cache.self_attention_cache)
-        copied.cross_attention_cache = _shared(cache.cross_attention_cache)
-        copied.is_updated = dict(cache.is_updated)
-    else:
-        copied.layers = [copy.copy(layer) for layer in cache.layers]  # layers put new tensors in place of old ones
-    return copied
 
 
 def search(state: Continuation, prompts: list[list[int]], decoding: Decoding, end: int) -> list[list[int]]:

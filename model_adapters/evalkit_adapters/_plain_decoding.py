@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from evalkit.types import Decoding
-    from evalkit_adapters._decoding import Network, Prompt
+    from evalkit_adapters._decoding import Prompt
+    from evalkit_adapters._packed_cache import Network
 
 
 @torch.inference_mode()

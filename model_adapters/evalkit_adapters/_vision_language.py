@@ -9,13 +9,14 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer, GenerationC
 
 from evalkit.errors import CheckpointError, DataError
 from evalkit.types import CandidateScore, Generation
-from evalkit_adapters._decoding import Network, Prompt, SharedPrefixDecoder
+from evalkit_adapters._decoding import Prompt, SharedPrefixDecoder, round_ends
 from evalkit_adapters._dual_encoder import load_pretrained
+from evalkit_adapters._packed_cache import Network
 from evalkit_adapters._plain_decoding import generate_plain
 from evalkit_adapters.conversations import split_at_images
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from transformers import PreTrainedTokenizerBase
@@ -39,6 +40,7 @@ class VisionLanguageModel:
         self._dialect = dialect
         self._decoder = SharedPrefixDecoder(network)
         self._opening: tuple[int, ...] = tuple(tokenizer("").input_ids)  # what starts every text, `<s>` if anything
+        self._marks: tuple[str, ...] = tuple(tokenizer.get_added_vocab())
         text = network.model.config.get_text_config()
         # a sliding window is not implemented for the shared prefix; below its length it makes no difference
         self._longest = min(text.max_position_embeddings, getattr(text, "sliding_window", None) or sys.maxsize)
@@ -66,10 +68,8 @@ class VisionLanguageModel:
         """
         answers = []
         for request in requests:
-            pieces = split_at_images(self._dialect, request.turns, len(request.images))
-            prompt = self._assemble(pieces, request.images)
-            tokens = [self._candidate(pieces[-1], candidate) for candidate in request.candidates]
-            scores = self._decoder.score(prompt, tokens)
+            tokens = self.candidates(request.turns, len(request.images), request.candidates)
+            scores = self._decoder.score(self.prompt(request.turns, request.images), tokens)
             answers.append(
                 [
                     CandidateScore(logprob=score, tokens=len(candidate))
@@ -79,14 +79,12 @@ class VisionLanguageModel:
         return answers
 
     def prompt(self, turns: Sequence[Turn], images: Sequence[PreparedImage]) -> Prompt:
-        """A conversation as tokens."""
-        return self._assemble(split_at_images(self._dialect, turns, len(images)), images)
+        """A conversation as tokens.
 
-    def candidate(self, turns: Sequence[Turn], images: int, text: str) -> tuple[int, ...]:
-        """The tokens of an answer after a conversation."""
-        return self._candidate(split_at_images(self._dialect, turns, images)[-1], text)
-
-    def _assemble(self, pieces: Sequence[str], images: Sequence[PreparedImage]) -> Prompt:
+        Raises:
+            DataError: It is longer than the model takes.
+        """
+        pieces = split_at_images(self._dialect, turns, len(images))
         # Each text is tokenized by itself, as LLaVA's `tokenizer_image_token` does; what stands for an image consists
         # of special tokens, at which any tokenizer cuts.
         head = list(self._opening)
@@ -98,21 +96,48 @@ class VisionLanguageModel:
         if len(tokens) > self._longest:
             raise DataError(
                 f"A prompt has {len(tokens)} tokens with its images, and the model takes {self._longest}:"
-                f" {pieces[-1][:200]!r}.",
+                f" {pieces[-1][-200:]!r}.",
                 "Shorten the conversation, or show fewer images.",
             )
-        return Prompt(images=tuple(images), head=tokens[:cut], tail=tokens[cut:])
+        ends = round_ends(tail, self._earlier(turns, len(images))) if images else ()  # without one, it is all head
+        rounds = tuple(len(head) - cut + end for end in ends)
+        return Prompt(images=tuple(images), head=tokens[:cut], tail=tokens[cut:], rounds=rounds)
 
-    def _candidate(self, before: str, text: str) -> tuple[int, ...]:
-        if not text.strip():
-            raise DataError(
-                f"The candidate {text!r} is empty, and has no likelihood.", "Take it out of the candidates."
-            )
+    def candidates(self, turns: Sequence[Turn], images: int, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The tokens of each of several answers after a conversation with so many images.
+
+        Raises:
+            DataError: An answer is empty.
+        """
+        for text in texts:
+            if not text.strip():
+                raise DataError(
+                    f"The candidate {text!r} is empty, and has no likelihood.", "Take it out of the candidates."
+                )
+        before = self._since_last_mark(split_at_images(self._dialect, turns, images)[-1])
         prompt = self._ids(before)
-        both = self._ids(f"{before}{self._dialect.answer_prefix}{text}")
-        if both[: len(prompt)] == prompt:
-            return tuple(both[len(prompt) :])
-        return tuple(self._ids(text))  # its start merges with the prompt's end, which generation never does
+        answered: list[list[int]] = self._tokenizer(
+            [f"{before}{self._dialect.answer_prefix}{text}" for text in texts], add_special_tokens=False
+        ).input_ids
+        return [
+            # a text whose start merges with the prompt's end, as generation never does, is tokenized by itself
+            tuple(both[len(prompt) :] if both[: len(prompt)] == prompt else self._ids(text))
+            for both, text in zip(answered, texts, strict=True)
+        ]
+
+    def _earlier(self, turns: Sequence[Turn], images: int) -> Iterator[list[int]]:
+        """What stood behind the images in the prompts of earlier rounds."""
+        asked = [place for place, turn in enumerate(turns) if turn.role == "user"]
+        for place in asked[:-1]:
+            yield self._ids(split_at_images(self._dialect, turns[: place + 1], images)[-1])
+
+    def _since_last_mark(self, text: str) -> str:
+        """The end of a text, from its last added token on: any tokenizer cuts there, so this gives the same tokens."""
+        place = max((text.rfind(mark) for mark in self._marks), default=-1)
+        if place <= 0:
+            return text
+        end = self._ids(text[place:])
+        return text[place:] if self._ids(text)[-len(end) :] == end else text
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn, Self
 
 from evalkit.errors import CapabilityError
 from evalkit_adapters.blip2_card import CARD
-from evalkit_adapters.blip2_inputs import load_caption_tokenizer, prompt_of, read_settings
+from evalkit_adapters.blip2_inputs import load_caption_tokenizer, prompt_of, prompts_of, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,14 +92,21 @@ class Blip2Adapter:
         return network.embed_texts([tokenize(text) for text in texts])
 
     def match(self, requests: Sequence[MatchRequest[FloatArray]]) -> list[FloatArray]:
-        """The ITM logit of "match" for each text, raw.
+        """The ITM logit of "match" for each text, raw; or the log-odds of a match.
+
+        The ITM head gives two logits at each query, of which LAVIS's `Blip2ITM` takes the means over the 32 queries.
+        `logit` is class 1, "match". `log_odds` is class 1 minus class 0: its sigmoid is the softmax of both that
+        LAVIS's examples/blip2_image_text_matching.ipynb calls the probability of a match.
 
         Raises:
-            CapabilityError: A request has more than one image, or the checkpoint is one for text.
+            CapabilityError: A request has a context or more than one image, or the checkpoint is one for text.
         """
         network, tokenize = self._retrieval or _lacking("a checkpoint for text has no matching head")
+        if any(request.context for request in requests):
+            raise CapabilityError("blip2 was given a context, which only dialogs have.", "Put it into the texts.")
         return [
-            network.match(_only(request.images), [tokenize(text) for text in request.texts]) for request in requests
+            network.match(_only(request.images), [tokenize(text) for text in request.texts], request.scoring)
+            for request in requests
         ]
 
     def generate(self, requests: Sequence[GenerateRequest[FloatArray]]) -> list[Generation]:
@@ -127,7 +134,7 @@ class Blip2Adapter:
         """
         network = self._language or _lacking("a retrieval checkpoint has no language model")
         images = [_only(request.images) for request in requests]
-        prompts = [prompt_of(request.turns) for request in requests]
+        prompts = [prompts_of(request.turns) for request in requests]
         return network.score(images, prompts, [request.candidates for request in requests])
 
 

@@ -33,6 +33,7 @@ def _variant(name: str, revision: str, *, cue: str, least: int, coco: str | None
         max_new_tokens=30, min_new_tokens=least, num_beams=5, length_penalty=0.0, repetition_penalty=1.15
     )
     answer = Decoding(max_new_tokens=10, num_beams=5, length_penalty=-1.0)
+    talk = Decoding(max_new_tokens=30, num_beams=5)
     return Variant(
         name=name,
         checkpoints=checkpoints,
@@ -43,6 +44,12 @@ def _variant(name: str, revision: str, *, cue: str, least: int, coco: str | None
                 source="LAVIS: lengths and beams of caption_coco_*_eval.yaml, penalties of its later CaptionTask",
             ),
             "vqa": Recipe(prompt=f"Question: {{question}} {cue}:", decoding=answer, source="BLIP-2 paper, section 4.1"),
+            # with FlanT5 too: it is what the demonstration talks to
+            "vqa/visdial": Recipe(
+                prompt="Question: {question} Answer:",
+                decoding=talk,
+                source="LAVIS: examples/blip2_instructed_generation.ipynb, and the defaults of `generate`",
+            ),
         },
     )
 
@@ -65,6 +72,7 @@ CARD: Final = ModelCard(
         _variant("flan-t5-xl", "0eb0d3b46c14c1f8c7680bca2693baafdb90bb28", cue="Short answer", least=7),
         _variant("flan-t5-xxl", "43206cbc865b9d5b3dd7d080e5d94b4143ca8e74", cue="Short answer", least=7),
     ),
+    conversations=True,
     libraries=("torch", "transformers", "tokenizers", "pillow"),
     batch_size=16,
 )

@@ -66,8 +66,9 @@ def clean_question(question: str) -> str:
 def prompt_of(turns: Sequence[Turn]) -> str:
     """The text that the language model continues.
 
-    One user turn stands as it is, but a question in BLIP-2's own template is cleaned as in its official evaluation.
-    Several turns get the template of the official demonstration; a system turn stands in front of it.
+    One user turn stands as it is. Several get the template of the official demonstration
+    (examples/blip2_instructed_generation.ipynb of LAVIS), each question once, whether or not its turn has the template
+    already; a system turn stands in front. A question in the template is cleaned as in the official evaluation.
 
     >>> from evalkit.types import Turn
     >>> prompt_of([Turn(role="user", text="Question: Which city is this? Short answer:")])
@@ -96,6 +97,13 @@ def prompt_of(turns: Sequence[Turn]) -> str:
     return " ".join([*first, *past, f"Question: {_bare(spoken[-1].text)} Answer:"])
 
 
+def prompts_of(turns: Sequence[Turn]) -> list[str]:
+    """The prompts of a conversation's rounds, by `prompt_of`: that of the last question is the last."""
+    asked = [place for place, turn in enumerate(turns[:-1]) if turn.role == "user"]
+    whole = prompt_of(turns)
+    return [*(prompt_of(turns[: place + 1]) for place in asked), whole]
+
+
 def _cleaned(text: str) -> str:
     found = _QUESTION.fullmatch(text)
     return text if found is None else f"Question: {clean_question(found['question'])} {found['cue']}"
@@ -104,7 +112,7 @@ def _cleaned(text: str) -> str:
 def _bare(text: str) -> str:
     """A question without the template, which the conversation has once for every turn."""
     found = _QUESTION.fullmatch(text)
-    return text if found is None else found["question"]
+    return text if found is None else clean_question(found["question"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -136,6 +144,10 @@ class FolderSettings:
                 ("language_model", self.language_model),
                 ("end", "newline" if self.language_model == "opt" else "</s>"),
                 ("candidates", "log-likelihood of the candidate and the end token"),
+                (
+                    "conversation",
+                    'system text, "Question: {} Answer: {}." a round, "Question: {} Answer:"; one space between',
+                ),
             ]
         return Preprocessing(image=str(self.transform), text=text, details=tuple(details))
 

@@ -60,6 +60,8 @@ class LlavaAdapter:
                 source="https://github.com/haotian-liu/LLaVA/blob/main/docs/Evaluation.md",
             ),
         },
+        max_images=1,  # what 1.5 and 1.6 were trained with, in every conversation
+        conversations=True,
         libraries=("torch", "transformers", "tokenizers", "pillow"),
         batch_size=16,
     )

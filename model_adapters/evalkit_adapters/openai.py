@@ -50,6 +50,8 @@ class OpenAIAdapter:
                 source="https://github.com/haotian-liu/LLaVA/blob/main/docs/Evaluation.md",
             ),
         },
+        max_images=10,  # what every hosted service takes; a server that takes fewer says so
+        conversations=True,
         libraries=("pillow",),
         # what is lost when the server fails for good; several times the requests on their way at once
         batch_size=32,

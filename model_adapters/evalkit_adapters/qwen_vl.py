@@ -68,6 +68,8 @@ class QwenVlAdapter:
                 source="LLaVA-1.5's prompt, by the field's usage; the authors publish none for these models",
             ),
         },
+        max_images=8,  # trained with several; how many fit depends on their size, and too many tokens are an error
+        conversations=True,
         libraries=("torch", "transformers", "tokenizers", "pillow"),
         batch_size=16,
     )
@@ -120,8 +122,7 @@ class QwenVlAdapter:
         tokenizer = load_tokenizer(checkpoint.path)
         template = read_chat_template(checkpoint.path)
         dialect = chat_dialect(tokenizer, template, marker=IMAGE_TOKEN, answer_prefix="")
-        model = load_vision_language(checkpoint.path, placement, tokenizer, dialect)
-        return cls(model, images)
+        return cls(load_vision_language(checkpoint.path, placement, tokenizer, dialect), images)
 
     def prepare_image(self, image: Image) -> PreparedImage:
         """The image's patches (patches, values) and their grid (1, 3), and its share of the prompt.

@@ -64,6 +64,8 @@ class SmolVlmAdapter:
                 source="LLaVA-1.5's prompt, by the field's usage; the authors publish none",
             ),
         },
+        max_images=7,  # trained with several; 1,100 tokens each with all their tiles, of 8,192 positions
+        conversations=True,
         libraries=("torch", "transformers", "tokenizers", "pillow"),
         batch_size=16,
     )
