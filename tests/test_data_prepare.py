@@ -52,7 +52,10 @@ def tarred(members: dict[str, bytes], mode: str = "w:gz", link: str | None = Non
 MEMBERS = {"val2014/a.jpg": b"aaa", "val2014/b.jpg": b"bb"}
 
 
-@pytest.mark.parametrize("content", [zipped(MEMBERS), tarred(MEMBERS), tarred(MEMBERS, "w")])
+# ids: archives hold the time they were made, and a test must have one name in all processes
+@pytest.mark.parametrize(
+    "content", [zipped(MEMBERS), tarred(MEMBERS), tarred(MEMBERS, "w")], ids=["zip", "tar.gz", "tar"]
+)
 def test_archives_are_unpacked(tmp_path: Path, content: bytes) -> None:
     archive = tmp_path / "archive"
     archive.write_bytes(content)
@@ -88,6 +91,17 @@ def link_in_zip() -> bytes:
         tarred({}, link="/etc/passwd"),
         tarred({}, link="../../evil"),
     ],
+    ids=[
+        "above",
+        "above-from-within",
+        "root",
+        "backslash",
+        "drive",
+        "zip-link",
+        "tar-above",
+        "tar-link",
+        "tar-link-above",
+    ],
 )
 def test_a_member_outside_the_folder_is_refused(tmp_path: Path, content: bytes) -> None:
     archive = tmp_path / "archive"
@@ -119,6 +133,7 @@ BIG = {"val2014/a.jpg": b"aaaaaaaa" * 4000}
         (b"<html>sign in</html>", "is neither a zip nor a tar archive"),
         (zipped(BIG)[:-30], "is neither a zip nor a tar archive"),
     ],
+    ids=["zip-damaged", "gz-cut", "gz-cut-early", "xz-cut", "html", "zip-cut"],
 )
 def test_a_damaged_archive_leaves_nothing(tmp_path: Path, content: bytes, problem: str) -> None:
     archive = tmp_path / "archive"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich import box
 from rich.markup import escape
@@ -13,12 +13,18 @@ from evalkit.errors import ConfigError
 from evalkit.registry import all_adapters, all_tasks, missing_extra, route_or_reason
 from evalkit.types import Route
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evalkit.adapter import AdapterClass
+    from evalkit.task import TaskClass
+
 
 def list_command(*, matrix: bool, format: Literal["rich", "markdown"]) -> None:
     """Print tasks, models, and the matrix of what runs with what.
 
     Args:
-        matrix: Also why, where a model cannot run a task.
+        matrix: Every pair of task and model; where a model cannot run a task, why.
         format: `markdown`: the matrix alone, as a page.
 
     Raises:
@@ -46,25 +52,32 @@ def list_command(*, matrix: bool, format: Literal["rich", "markdown"]) -> None:
         table.add_row(escape(name), escape(card.summary), escape(variants), escape(missing_extra(card) or ""))
     console.print(table)
 
-    table = _table("What runs with what", "model", *map(escape, tasks))
-    reasons: list[str] = []
-    for name, adapter in adapters.items():
-        routes = []
-        for task_name, task in tasks.items():
+    console.print(_every_cell(tasks, adapters) if matrix else _what_runs(tasks, adapters))
+    if not matrix:
+        console.print("Other models cannot run it: `evalkit list --matrix` says why.")
+
+
+def _what_runs(tasks: Mapping[str, TaskClass], adapters: Mapping[str, AdapterClass]) -> Table:
+    table = _table("What runs with what", "task", "models, and the best way each has through it")
+    for name, task in tasks.items():
+        routes = {model: route_or_reason(task, adapter) for model, adapter in adapters.items()}
+        runs = [f"{model} ({route.name})" for model, route in routes.items() if isinstance(route, Route)]
+        table.add_row(escape(name), escape(", ".join(runs)))
+    return table
+
+
+def _every_cell(tasks: Mapping[str, TaskClass], adapters: Mapping[str, AdapterClass]) -> Table:
+    table = _table("What runs with what", "task", "model", "the best way through it, or why there is none")
+    for name, task in tasks.items():
+        for model, adapter in adapters.items():
             route = route_or_reason(task, adapter)
-            routes.append(escape(route.name) if isinstance(route, Route) else "-")
-            if not isinstance(route, Route):
-                reasons.append(f"{name} x {task_name}: {route}")
-        table.add_row(escape(name), *routes)
-    console.print(table)
-    if matrix:
-        for reason in reasons:
-            console.print(escape(reason))
-    elif reasons:
-        console.print("A dash: cannot run; `evalkit list --matrix` says why.")
+            table.add_row(
+                escape(name), escape(model), escape(route.name if isinstance(route, Route) else f"n/a: {route}")
+            )
+    return table
 
 
-def _table(title: str, *columns: str) -> Table:
-    return Table(
-        *(Column(column, overflow="fold") for column in columns), box=box.SIMPLE, title=title, title_justify="left"
-    )
+def _table(title: str, first: str, *others: str) -> Table:
+    """The first column holds names, which are not broken."""
+    columns = (Column(first, no_wrap=True), *(Column(other, overflow="fold") for other in others))
+    return Table(*columns, box=box.SIMPLE, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
