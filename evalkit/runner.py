@@ -69,6 +69,8 @@ class RunConfig:
     """Of the further model that the task's options ask for; None for its card's."""
     options: Mapping[str, str] = field(default_factory=dict)
     """The task's options, as text."""
+    data_name: str = ""
+    """Of data that stands in for the task's own: its protocols are named after it, and never after the real data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,9 @@ def run(config: RunConfig, progress: Progress) -> Path:
             for each, _ in plan.assistants
         )
         protocols = plan.task.protocols(answered, replace(plan.route, assistants=described), models[0].preprocessing)
+        if config.data_name:
+            name = f"{config.data_name}-{config.task}-{len(answered)}"
+            protocols = tuple(replace(protocol, name=name) for protocol in protocols)
         with _timed(seconds, "score"):
             metrics = plan.task.score(samples, predictions, protocols)
         result = RunResult(

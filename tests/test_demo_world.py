@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from evalkit.demo.world.questions import ANNOTATORS
 from evalkit.demo.world.scenes import NEW_COLORS, NEW_SHAPES, OPPOSITE, Scene, Thing, generator, sample_scene
 from evalkit.registry import load_task
 
-SMALL = Sizes(pictures=6, nocaps=2, statements=2, dialogs=3)
+SMALL = Sizes(pictures=6, nocaps=2, statements=2, dialogs=3, photos=1)
 
 
 def content(root: Path) -> dict[str, str]:
@@ -36,14 +37,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_same_bytes_with_any_number_of_processes(world: Path, tmp_path: Path) -> None:
     write_world(tmp_path, sizes=SMALL, workers=2)
     assert content(tmp_path) == content(world)
-    assert len(content(world)) == 6 + 6 + 2 * 4 * 2 + 3 + 7
+    assert len(content(world)) == 6 + 6 + 2 * 4 * 2 + 3 + 2 * 6 + 9
 
 
 def test_another_seed_is_another_world(world: Path, tmp_path: Path) -> None:
     write_world(tmp_path, seed=1, sizes=SMALL)
     other, first = content(tmp_path), content(world)
     assert other.keys() == first.keys()
-    assert not [name for name in first if first[name] == other[name]]
+    assert [name for name in first if first[name] == other[name]] == ["vqav2/answer_list.json"]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,12 @@ def test_most_annotators_give_the_true_answer() -> None:
     assert share.total() > 700
 
 
+def test_every_answer_is_in_the_list_to_rank(world: Path) -> None:
+    listed = json.loads((world / "vqav2/answer_list.json").read_text("utf-8"))
+    assert len(set(listed)) == len(listed) == 32
+    assert {asked.question.answer for n in range(500) for asked in pictured(0, "test", n).questions} == set(listed)
+
+
 def test_no_answer_is_the_commonest_by_far() -> None:
     said = Counter(asked.question.answer for n in range(500) for asked in pictured(0, "test", n).questions)
     assert said.most_common(1)[0][1] / said.total() < 0.25
@@ -141,6 +148,11 @@ def test_statements_are_half_true() -> None:
                 assert pair.truth == (pair.left.ground == pair.right.ground)
             elif one.text == "the left image has more shapes":
                 assert pair.truth == (len(pair.left.things) > len(pair.right.things))
+
+
+def test_questions_of_dialogs_have_no_mark_as_in_the_official_file(world: Path) -> None:
+    content = json.loads((world / "visdial/visdial_1.0_val.json").read_text("utf-8"))
+    assert not [text for text in content["data"]["questions"] if "?" in text]
 
 
 def test_dialogs_have_a_hundred_different_options_and_one_truth() -> None:

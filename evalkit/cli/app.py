@@ -143,6 +143,9 @@ def run(
     model_option: Annotated[
         list[str] | None, typer.Option("--model-option", "-m", metavar="NAME=VALUE", help="Any option of the model.")
     ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="On the generated world, with a miniature that evalkit carries; offline.")
+    ] = False,
     data_dir: DataDir = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples; marks the run.")] = None,
     rerank_with: Annotated[
@@ -178,6 +181,7 @@ def run(
         checkpoint=checkpoint,
         revision=revision,
         model_options=model_option or [],
+        demo=demo,
         data_dir=data_dir,
         cache_dir=cache_dir,
         runs_dir=runs_dir,
@@ -192,6 +196,20 @@ def run(
         on_error=on_error.value,
         threads=threads,
     )
+
+
+@app.command("demo", cls=PlainCommand)
+def demo(
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    report: Annotated[Path, typer.Option(help="The file of the whole leaderboard.")] = Path("results/demo.md"),
+    picture: Annotated[Path | None, typer.Option(help="Also an SVG file of the matrix.")] = None,
+    cache_dir: CacheDir = None,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Every miniature on every task of the generated world: offline, in minutes."""
+    from evalkit.cli.demo import demo_command
+
+    demo_command(workers=workers, report=report, picture=picture, cache_dir=cache_dir, runs_dir=runs_dir)
 
 
 @app.command("list", cls=PlainCommand)

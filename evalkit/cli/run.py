@@ -10,6 +10,7 @@ from rich.text import Text
 from evalkit.cli.console import stderr
 from evalkit.cli.leaderboard import print_table
 from evalkit.cli.progress import ConsoleProgress
+from evalkit.errors import ConfigError
 from evalkit.options import parse_pairs
 from evalkit.runner import RunConfig, run
 from evalkit.settings import read_settings
@@ -29,6 +30,7 @@ def run_command(
     checkpoint: str | None,
     revision: str | None,
     model_options: list[str],
+    demo: bool,
     data_dir: Path | None,
     cache_dir: Path | None,
     runs_dir: Path | None,
@@ -65,6 +67,12 @@ def run_command(
         on_error=on_error,
         threads=threads,
     )
+    if demo:
+        from evalkit.demo.running import demo_config  # noqa: PLC0415 # the demo is not needed otherwise
+
+        if data_dir is not None:
+            raise ConfigError("--demo brings data of its own.", "Leave out --data-dir.")
+        config = demo_config(config)
     try:
         run_dir = run(config, ConsoleProgress())
     except KeyboardInterrupt:

@@ -59,7 +59,7 @@ def _round(question: Question, rng: random.Random) -> Round:
     """The true answer and its longer forms, the plausible untrue ones, and any others."""
     right = (question.answer, *longer(question.answer))
     others = [one for one in question.wrong if one not in right]
-    rest = [one for one in _pool() if one not in right and one not in others]
+    rest = [one for one in pool() if one not in right and one not in others]
     options = [*right, *others, *rng.sample(rest, OPTIONS - len(right) - len(others))]
     rng.shuffle(options)
     weight = dict(zip(right, _RELEVANCE, strict=True))
@@ -73,7 +73,7 @@ def _round(question: Question, rng: random.Random) -> Round:
 
 
 @functools.cache
-def _pool() -> tuple[str, ...]:
+def pool() -> tuple[str, ...]:
     """Everything that anybody answers, short and long."""
     cells = [
         place_of(Thing(shape="", color="", size="", column=column, row=row))

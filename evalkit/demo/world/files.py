@@ -12,11 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from evalkit.demo.world import formats
-from evalkit.demo.world.pieces import conversed, domain_picture, judged, pictured
+from evalkit.demo.world.pieces import conversed, domain_picture, judged, photographed, pictured
+from evalkit.demo.world.scenes import SHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from evalkit.demo.world.scenes import Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,8 @@ class Sizes:
     statements: int = 50
     """Of NLVR2, with four pairs each."""
     dialogs: int = 40
+    photos: int = 10
+    """A shape, in the class folders of either part."""
 
 
 def write_world(root: Path, *, seed: int = 0, sizes: Sizes | None = None, workers: int = 1) -> None:
@@ -47,6 +52,7 @@ def write_world(root: Path, *, seed: int = 0, sizes: Sizes | None = None, worker
         (_write_nocaps_picture, formats.DOMAINS * sizes.nocaps),
         (_write_pairs, sizes.statements),
         (_write_dialog_picture, sizes.dialogs),
+        (_write_photo, len(SHAPES) * sizes.photos),
     ]
     for write, count in counts:
         _each(partial(write, root, seed), count, workers)
@@ -54,6 +60,7 @@ def write_world(root: Path, *, seed: int = 0, sizes: Sizes | None = None, worker
     formats.write_nocaps(root, [domain_picture(seed, number) for number in range(formats.DOMAINS * sizes.nocaps)])
     formats.write_nlvr2(root, [judged(seed, "test", number) for number in range(sizes.statements)])
     formats.write_visdial(root, [conversed(seed, "test", number) for number in range(sizes.dialogs)])
+    formats.write_templates(root)
 
 
 def _each(write: Callable[[int], None], count: int, workers: int) -> None:
@@ -77,6 +84,14 @@ def _write_pairs(root: Path, seed: int, number: int) -> None:
     for place, pair in enumerate(judged(seed, "test", number).pairs):
         for side, scene in enumerate((pair.left, pair.right)):
             formats.save(scene, root / formats.NLVR2_IMAGES / f"{formats.nlvr2_pair(number, place)}-img{side}.png")
+
+
+def _write_photo(root: Path, seed: int, number: int) -> None:
+    """One of the training part into `train`, one of the test part into `val`."""
+    parts: tuple[tuple[Part, str], ...] = (("train", "train"), ("test", "val"))
+    for part, folder in parts:
+        photo = photographed(seed, part, number)
+        formats.save(photo, root / folder / photo.things[0].shape / f"{number:04d}.jpg")
 
 
 def _write_dialog_picture(root: Path, seed: int, number: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.demo.world import pieces
 from evalkit.demo.world.pictures import SIDE, draw
+from evalkit.demo.world.questions import every_answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +58,7 @@ def visdial_name(number: int) -> str:
 
 
 def write_coco(root: Path, pictures: Sequence[Picture]) -> None:
-    """BLIP's list of Karpathy's test split, and VQAv2's questions and answers on the same pictures."""
+    """BLIP's list of Karpathy's test split; VQAv2's questions and answers on the same pictures, and answers to rank."""
     _write(
         root / "coco/annotations/coco_karpathy_test.json",
         [
@@ -86,6 +87,7 @@ def write_coco(root: Path, pictures: Sequence[Picture]) -> None:
         root / "vqav2/v2_mscoco_val2014_annotations.json",
         head | {"annotations": [_annotation(image, question, one) for image, question, one in asked]},
     )
+    _write(root / "vqav2/answer_list.json", every_answer())
 
 
 def _annotation(image: int, question: int, asked: AnsweredQuestion) -> dict[str, Any]:
@@ -100,6 +102,11 @@ def _annotation(image: int, question: int, asked: AnsweredQuestion) -> dict[str,
             for place, answer in enumerate(asked.answers, start=1)
         ],
     }
+
+
+def write_templates(root: Path) -> None:
+    """What a class's name is put into, for zero-shot classification of the class folders."""
+    _write(root / "templates.json", ["a picture of a small {c}", "a picture of a large {c}"])
 
 
 def write_nocaps(root: Path, pictures: Sequence[DomainPicture]) -> None:
@@ -148,7 +155,7 @@ def write_nlvr2(root: Path, statements: Sequence[Statement]) -> None:
 
 
 def write_visdial(root: Path, conversations: Sequence[Conversation]) -> None:
-    """The dialogs, and the dense annotations of one round of each."""
+    """The dialogs, questions without their mark as officially, and the dense annotations of one round of each."""
     rounds = [one for conversation in conversations for one in conversation.dialog.rounds]
     questions = list(dict.fromkeys(one.question for one in rounds))
     answers = list(dict.fromkeys(option for one in rounds for option in one.options))
@@ -175,7 +182,7 @@ def write_visdial(root: Path, conversations: Sequence[Conversation]) -> None:
         {
             "version": "1.0",
             "split": "val2018",
-            "data": {"questions": questions, "answers": answers, "dialogs": dialogs},
+            "data": {"questions": [text.rstrip("?") for text in questions], "answers": answers, "dialogs": dialogs},
         },
     )
     dense = []

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from evalkit.demo.world.scenes import Scene, Thing
 
-SIDE = 64
-"""Pixels."""
+SIDE = 48
+"""Pixels: sixteen a cell, so that a network with patches of sixteen sees a cell as one patch."""
 _OVERSAMPLING = 4
 """Drawn larger and reduced, which smooths the edges."""
 _RGB = {
@@ -30,14 +30,14 @@ _RGB = {
 }
 _GROUNDS = {"white": (246, 246, 246), "gray": (150, 150, 150), "black": (28, 28, 28), "striped": (246, 246, 246)}
 _STRIPE = (200, 200, 200)
-_RADIUS = {"small": 0.26, "large": 0.46}
+_RADIUS = {"small": 0.3, "large": 0.46}
 """Of a cell's side."""
 _JITTER = 0.05
 """As a share of a cell's side, either way."""
 
 
 def draw(scene: Scene) -> Image:
-    """The picture of a scene: (64, 64) RGB."""
+    """The picture of a scene: (48, 48) RGB."""
     from PIL import Image, ImageDraw
 
     side = SIDE * _OVERSAMPLING

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from evalkit.demo.world.captions import captions
 from evalkit.demo.world.dialogs import Dialog, dialog
 from evalkit.demo.world.questions import Question, answers, questions
-from evalkit.demo.world.scenes import Domain, Scene, generator, sample_scene
+from evalkit.demo.world.scenes import SHAPES, Domain, Scene, generator, sample_scene
 from evalkit.demo.world.statements import statement
 
 if TYPE_CHECKING:
@@ -80,6 +80,15 @@ def domain_picture(seed: int, number: int) -> DomainPicture:
 def judged(seed: int, part: Part, number: int) -> Statement:
     """The `number`-th statement of a part, with its pairs."""
     return statement(generator(seed, part, "statement", number), part)
+
+
+def photographed(seed: int, part: Part, number: int) -> Scene:
+    """The `number`-th scene of a single thing, whose shapes take turns: a picture of one class."""
+    rng = generator(seed, part, "photo", number)
+    while True:
+        scene = sample_scene(rng, part)
+        if [thing.shape for thing in scene.things] == [SHAPES[number % len(SHAPES)]]:
+            return scene
 
 
 def conversed(seed: int, part: Part, number: int) -> Conversation:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from evalkit.demo.world.captions import place_of
-from evalkit.demo.world.scenes import COLORS, GROUNDS, OPPOSITE, SHAPES, SIZES
+from evalkit.demo.world.scenes import COLORS, GRID, GROUNDS, OPPOSITE, SHAPES, SIZES, Thing
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from evalkit.demo.world.scenes import Scene, Thing
+    from evalkit.demo.world.scenes import Scene
 
 ANNOTATORS = 10
 _SYNONYMS = {
@@ -58,6 +58,13 @@ def questions(scene: Scene, rng: random.Random, count: int) -> tuple[Question, .
 def answers(question: Question, rng: random.Random) -> tuple[str, ...]:
     """What ten annotators say."""
     return tuple(_one_answer(question, rng) for _ in range(ANNOTATORS))
+
+
+def every_answer() -> tuple[str, ...]:
+    """Every true answer that a question about a common scene can have, in the order of the alphabet."""
+    cells = (Thing(shape="", color="", size="", column=cell % GRID, row=cell // GRID) for cell in range(GRID * GRID))
+    words = (*COLORS, *SHAPES, *SIZES, *GROUNDS, *map(place_of, cells), "yes", "no", "1", "2", "3")
+    return tuple(sorted(words))
 
 
 def _one_answer(question: Question, rng: random.Random) -> str:

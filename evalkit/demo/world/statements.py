@@ -42,11 +42,16 @@ class Statement:
 def statement(rng: random.Random, part: Part) -> Statement:
     """A statement, with as many true as false pairs, in mixed order."""
     while True:
-        text, holds = rng.choice(_KINDS)(rng)
+        text, holds = claim(rng)
         pairs = _pairs(rng, part, holds)
         if pairs is not None:
             rng.shuffle(pairs)
             return Statement(text=text, pairs=tuple(pairs))
+
+
+def claim(rng: random.Random) -> tuple[str, Holds]:
+    """A sentence about two scenes, and when it holds."""
+    return rng.choice(_KINDS)(rng)
 
 
 def _pairs(rng: random.Random, part: Part, holds: Holds) -> list[JudgedPair] | None:
