@@ -1,8 +1,9 @@
 """The response store: every answer a model gave, durable per batch, keyed by content.
 
 Two tables. `answers` maps a key to one answer; it has row ids, for without them an embedding of more than 1 kB takes an
-overflow page of its own (384 numbers: 4,690 bytes instead of 2,100, and three times the time). `blocks` holds the answers to many items that share a key (the texts of
-one image): a block is appended per batch and never rewritten, which costs about 24 bytes a pair instead of a row.
+overflow page of its own (384 numbers: 4,690 bytes instead of 2,100, and three times the time). `blocks` holds the
+answers to many items that share a key (the texts of one image): a block is appended per batch and never rewritten,
+which costs about 24 bytes a pair instead of a row.
 
 SQLite in WAL mode: a killed process loses nothing that was committed, and several runs may share one file; writes are
 short transactions that wait for each other.

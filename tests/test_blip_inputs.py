@@ -22,7 +22,9 @@ from evalkit_adapters.blip_inputs import (
     ImageTransform,
     clean_caption,
     load_tokenizer,
+    load_word_pieces,
     read_image_transform,
+    statement_ids,
 )
 
 PHOTO = "COCO_val2014_000000039769.jpg"
@@ -105,6 +107,33 @@ def test_another_vocabulary_is_refused_by_name(change: str, bert: Path, tmp_path
         load_tokenizer(file)
     assert str(file) in caught.value.problem
     assert caught.value.remedy
+
+
+OWN = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "ring", "##s", "?", "[DEC]", "[ENC]")
+
+
+def test_a_network_trained_from_scratch_may_have_a_small_vocabulary(tmp_path: Path) -> None:
+    file = tmp_path / "vocab.txt"
+    file.write_text("\n".join(OWN) + "\n", "utf-8")
+    pieces = load_word_pieces(file)
+    assert pieces.encode("A red rings?") == (2, 5, 6, 7, 8, 9, 3)
+    assert pieces.encode("a red rings ?", 4) == (2, 5, 6, 3)
+    assert pieces.decode((10, 11, 5, 6, 7, 8, 9, 3, 0)) == "a red rings?"
+    assert (pieces.sep, pieces.dec, pieces.enc) == (3, 10, 11)
+    assert statement_ids("a ring", pieces, 20) == (11, 5, 7, 3)
+
+
+@pytest.mark.parametrize("change", ["no mark", "padding elsewhere", "more behind"])
+def test_a_small_vocabulary_without_blips_marks_is_refused(change: str, tmp_path: Path) -> None:
+    words = {
+        "no mark": OWN[:-1],
+        "padding elsewhere": (*OWN[1:-1], OWN[0], OWN[-1]),
+        "more behind": (*OWN, "blue"),
+    }[change]
+    file = tmp_path / "vocab.txt"
+    file.write_text("\n".join(words) + "\n", "utf-8")
+    with pytest.raises(CheckpointError, match="is not the vocabulary of bert-base-uncased"):
+        load_word_pieces(file)
 
 
 # ------------------------------------------------------------------------------------------------------------- images

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 WORLD = "world-1"
 """Raised by every change of what the world shows or says: an older one that lies in the cache is not used."""
-TASKS = ("coco_retrieval", "coco_caption", "nocaps", "vqav2", "nlvr2", "visdial")
+TASKS = ("coco_retrieval", "coco_caption", "nocaps", "vqav2", "nlvr2", "visdial", "imagefolder_knn")
 """What the world has the files of, and `evalkit demo` runs."""
-ALSO = ("capfilt", "caption_index", "illustrate")
-"""Tasks that read the same files."""
+ALSO = ("capfilt", "caption_index", "illustrate", "imagefolder_zeroshot")
+"""Tasks that the world has the files of too."""
 
 
 def demo_cells() -> tuple[tuple[str, str], ...]:

@@ -46,6 +46,8 @@ class Search:
     """Whole sequences, prompt included."""
     scores: list[float]
     """Summed log-probability of each beam."""
+    end: int = SEP_ID
+    """[SEP]."""
     origins: list[int] = field(default_factory=list)
     """Which of the beams before the last step each beam continues."""
     finished: list[Hypothesis] = field(default_factory=list)
@@ -61,7 +63,7 @@ class Search:
         width, length = self.decoding.num_beams, len(self.beams[0])
         beams, scores, origins = [], [], []
         for rank, (score, beam, token) in enumerate(candidates):
-            if token == SEP_ID:
+            if token == self.end:
                 if rank < width:  # one that is no beam of its own may not end either
                     self._finish(self.beams[beam], score, ended=True)
                 continue
@@ -95,7 +97,9 @@ class Search:
         self.finished.append(Hypothesis(ids=sequence[self.prompt :], ended=ended, score=score))
 
 
-def beam_search(decoder: Decoder, memory: Memory, prompt: Sequence[int], decoding: Decoding) -> list[Hypothesis]:
+def beam_search(
+    decoder: Decoder, memory: Memory, prompt: Sequence[int], decoding: Decoding, end: int = SEP_ID
+) -> list[Hypothesis]:
     """Continue one prompt for every entry of a memory; one beam is greedy decoding.
 
     Args:
@@ -103,6 +107,7 @@ def beam_search(decoder: Decoder, memory: Memory, prompt: Sequence[int], decodin
         memory: The n images or questions.
         prompt: Token ids, [DEC] first and without [SEP].
         decoding: `stop` is the caller's.
+        end: Id of [SEP].
 
     Raises:
         CapabilityError: Prompt and new tokens together are more than the model has positions for.
@@ -114,7 +119,7 @@ def beam_search(decoder: Decoder, memory: Memory, prompt: Sequence[int], decodin
             "Shorten the prompt, or lower max_new_tokens.",
         )
     searches = [
-        Search(prompt=len(prompt), decoding=decoding, beams=[tuple(prompt)], scores=[0.0])
+        Search(prompt=len(prompt), decoding=decoding, beams=[tuple(prompt)], scores=[0.0], end=end)
         for _ in range(len(memory.keys[0]))
     ]
     live = searches
@@ -149,7 +154,7 @@ def _advance(live: Sequence[Search], logits: Tensor, *, forbid_end: bool) -> Non
         repeated = scores.gather(1, said)  # log-probabilities: below zero, so the penalty multiplies
         scores = scores.scatter(1, said, repeated * decoding.repetition_penalty)
     if forbid_end:
-        scores[:, SEP_ID] = -torch.inf
+        scores[:, live[0].end] = -torch.inf
     before = torch.tensor([score for search in live for score in search.scores], device=scores.device)
     vocabulary = scores.shape[1]
     totals = (scores + before[:, None]).view(len(live), -1)

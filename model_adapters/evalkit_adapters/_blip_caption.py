@@ -14,7 +14,6 @@ from evalkit.types import Generation
 from evalkit_adapters._blip_beam import beam_search
 from evalkit_adapters._blip_decoder import Decoder
 from evalkit_adapters._blip_images import ImageTower
-from evalkit_adapters.blip_inputs import DEC_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,9 +48,9 @@ class BlipCaptionNetwork:
         for _, members in groupby(order, key=lambda number: asked[number][1:]):
             numbers = list(members)
             _, text, decoding = asked[numbers[0]]
-            prompt = (DEC_ID, *self._word_pieces.encode(text)[1:-1])
+            prompt = (self._word_pieces.dec, *self._word_pieces.encode(text)[1:-1])
             memory = self._decoder.remember(states[[owners[number] for number in numbers]])
-            found = beam_search(self._decoder, memory, prompt, decoding)
+            found = beam_search(self._decoder, memory, prompt, decoding, self._word_pieces.sep)
             answers |= {
                 number: to_generation(hypothesis, prompt, decoding, self._word_pieces)
                 for number, hypothesis in zip(numbers, found, strict=True)

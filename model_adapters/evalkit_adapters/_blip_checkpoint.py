@@ -53,10 +53,10 @@ def load_network(
     path: Path, image_size: int, placement: Placement, ability: Ability, word_pieces: WordPieces
 ) -> Network:
     """The network of an ability with its weights; see `load_model`."""
-    model = load_model(path, image_size, placement, ability)
+    model = load_model(path, image_size, placement, ability, last_mark=word_pieces.enc)
     match ability:
         case "retrieval":
-            return BlipRetrievalNetwork(model)
+            return BlipRetrievalNetwork(model, word_pieces.enc)
         case "captioning":
             return BlipCaptionNetwork(model, word_pieces)
         case "vqa":
@@ -67,7 +67,7 @@ def load_network(
             return BlipVisdialNetwork(model, word_pieces)
 
 
-def load_model(path: Path, image_size: int, placement: Placement, ability: Ability) -> Any:
+def load_model(path: Path, image_size: int, placement: Placement, ability: Ability, *, last_mark: int = ENC_ID) -> Any:
     """A model of transformers, checked to be complete and of BLIP's architecture.
 
     Args:
@@ -76,6 +76,7 @@ def load_model(path: Path, image_size: int, placement: Placement, ability: Abili
             folder where its kind says so, are resampled to it.
         placement: Device and precision.
         ability: Whose weights they are.
+        last_mark: Id of [ENC], the last that the text tower must know.
 
     Raises:
         CheckpointError: A file is missing or unreadable, weights are missing, left over or of another shape, or the
@@ -90,7 +91,7 @@ def load_model(path: Path, image_size: int, placement: Placement, ability: Abili
     else:
         state, config = None, read_config(path)
     stored_size = _side(_halves(config)[1].image_size)
-    check_architecture(config, stored_size if kind.resampled else image_size, path, kind.name)
+    check_architecture(config, stored_size if kind.resampled else image_size, path, kind.name, last_mark)
     _halves(config)[1].layer_norm_eps = VISION_EPS
     try:
         with _quietly():
@@ -197,7 +198,9 @@ def resample_positions(positions: torch.Tensor, grid: int) -> torch.Tensor:
     return torch.cat([positions[:, :1], patches.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
-def check_architecture(config: BlipConfig, image_size: int, path: Path, kind: str = "retrieval") -> None:
+def check_architecture(
+    config: BlipConfig, image_size: int, path: Path, kind: str = "retrieval", last_mark: int = ENC_ID
+) -> None:
     """Refuse what would run and give wrong scores.
 
     The number of attention heads and the LayerNorm epsilon change no shape, so nothing else would notice. Heads are
@@ -217,8 +220,9 @@ def check_architecture(config: BlipConfig, image_size: int, path: Path, kind: st
             wrong.append(f"{name}.num_attention_heads is {heads}, must be {official}")
     if vision.layer_norm_eps not in (VISION_EPS, _TRANSFORMERS_EPS):
         wrong.append(f"vision_config.layer_norm_eps is {vision.layer_norm_eps}, must be {VISION_EPS}")
-    if text.vocab_size <= ENC_ID:
-        wrong.append(f"text_config.vocab_size is {text.vocab_size}, must be {ENC_ID + 1} to have [DEC] and [ENC]")
+    # a vocabulary of the network's own is exactly its size; the official one may have unused entries behind it
+    if text.vocab_size <= last_mark or (last_mark != ENC_ID and text.vocab_size != last_mark + 1):
+        wrong.append(f"text_config.vocab_size is {text.vocab_size}, must be {last_mark + 1} to have [DEC] and [ENC]")
     if _side(vision.image_size) != image_size:
         wrong.append(f"vision_config.image_size is {vision.image_size}, the processor makes {image_size} pixels")
     if kind == KINDS["visdial"].name and text.hidden_size != vision.hidden_size:

@@ -52,19 +52,22 @@ def judged(logits: Tensor, scoring: Literal["logit", "log_odds"]) -> FloatArray:
     return answer
 
 
-def match_plain(model: BlipForImageTextRetrieval, states: Tensor, token_ids: Sequence[TokenIds]) -> Tensor:
+def match_plain(
+    model: BlipForImageTextRetrieval, states: Tensor, token_ids: Sequence[TokenIds], enc: int = ENC_ID
+) -> Tensor:
     """The matching logits by transformers' own forward: states repeated, texts padded. The reference of the tests.
 
     Args:
         model: The retrieval model.
         states: (patches + 1, width): the vision tower's last hidden state of one image.
         token_ids: [CLS] words [SEP] of each text.
+        enc: Id of [ENC].
 
     Returns:
         (n,) logits of class 1, "match".
     """
     ids, mask = pad(token_ids, states.device)
-    ids[:, 0] = ENC_ID
+    ids[:, 0] = enc
     repeated = states.expand(len(ids), -1, -1)
     hidden = model.text_encoder(input_ids=ids, attention_mask=mask, encoder_hidden_states=repeated).last_hidden_state
     logits: Tensor = model.itm_head(hidden[:, 0])[:, 1]
@@ -106,6 +109,7 @@ class PackedMatcher:
         chunk_tokens: Tokens that go through a layer together; default by device.
         pad_groups: Whether texts of different lengths share a self-attention call, padded and masked; default by
             device, since a CPU prefers exact lengths and an accelerator few calls.
+        enc: Id of [ENC].
     """
 
     def __init__(
@@ -114,8 +118,10 @@ class PackedMatcher:
         *,
         chunk_tokens: int | None = None,
         pad_groups: bool | None = None,
+        enc: int = ENC_ID,
     ) -> None:
         self._model = model
+        self._enc = enc
         self._layers = [cast("BlipTextLayer", layer) for layer in model.text_encoder.encoder.layer]
         on_cpu = model.device.type == "cpu"
         self._chunk_tokens = chunk_tokens or (CPU_CHUNK_TOKENS if on_cpu else ACCELERATOR_CHUNK_TOKENS)
@@ -131,7 +137,7 @@ class PackedMatcher:
         logits = torch.empty(len(order), 2, dtype=states.dtype, device=states.device)
         for wave in _cut(order, token_ids, WAVE_TOKENS):
             chunks = [
-                _pack([token_ids[number] for number in part], states.device, self._pad_groups)
+                _pack([(self._enc, *token_ids[number][1:]) for number in part], states.device, self._pad_groups)
                 for part in _cut(wave, token_ids, self._chunk_tokens)
             ]
             logits[torch.tensor(wave, device=states.device)] = self._match_wave(states, chunks)
@@ -194,7 +200,7 @@ def _pack(token_ids: Sequence[TokenIds], device: torch.device, pad_groups: bool)
             )
         )
     return _Chunk(
-        ids=torch.tensor([token for text in token_ids for token in (ENC_ID, *text[1:])], device=device),
+        ids=torch.tensor([token for text in token_ids for token in text], device=device),
         positions=torch.tensor([position for length in lengths for position in range(length)], device=device),
         starts=torch.tensor(starts[:-1], device=device),
         groups=tuple(groups),

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from evalkit_adapters._blip_itm import PackedMatcher, judged, pad
+from evalkit_adapters.blip_inputs import ENC_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +25,12 @@ class BlipRetrievalNetwork:
 
     Args:
         model: transformers' model, in evaluation mode, on its device.
+        enc: Id of [ENC].
     """
 
-    def __init__(self, model: BlipForImageTextRetrieval) -> None:
+    def __init__(self, model: BlipForImageTextRetrieval, enc: int = ENC_ID) -> None:
         self.model = model
-        self._matcher = PackedMatcher(model)
+        self._matcher = PackedMatcher(model, enc=enc)
         self._latest: tuple[FloatArray, Tensor] | None = None
 
     @torch.inference_mode()

@@ -61,7 +61,7 @@ class BlipVisdialNetwork:
     def __init__(self, model: BlipForVisdial, word_pieces: WordPieces) -> None:
         self.model = model
         self._tower = ImageTower(model.vision_model)
-        self._matcher = PackedMatcher(model)
+        self._matcher = PackedMatcher(model, enc=word_pieces.enc)
         self._word_pieces = word_pieces
         self._positions = model.text_encoder.embeddings.position_embeddings.num_embeddings
 

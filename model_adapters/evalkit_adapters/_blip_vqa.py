@@ -24,7 +24,7 @@ from evalkit_adapters._blip_caption import to_generation
 from evalkit_adapters._blip_decoder import Decoder
 from evalkit_adapters._blip_images import ImageTower, attend_images, heads
 from evalkit_adapters._blip_itm import pad
-from evalkit_adapters.blip_inputs import DEC_ID, ENC_ID, MAX_TOKENS, SHORTLIST, clean_question
+from evalkit_adapters.blip_inputs import MAX_TOKENS, SHORTLIST, clean_question
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,9 @@ class BlipVqaNetwork:
         answers: dict[int, Generation] = {}
         for decoding, members in groupby(order, key=lambda number: asked[number][2]):
             numbers = list(members)
-            found = beam_search(self._decoder, memory.select(numbers), (DEC_ID,), decoding)
+            found = beam_search(
+                self._decoder, memory.select(numbers), (self._word_pieces.dec,), decoding, self._word_pieces.sep
+            )
             answers |= {
                 number: to_generation(hypothesis, (), decoding, self._word_pieces)
                 for number, hypothesis in zip(numbers, found, strict=True)
@@ -100,7 +102,8 @@ class BlipVqaNetwork:
     def read_questions(self, images: Sequence[FloatArray], questions: Sequence[str]) -> Memory:
         """What the decoder attends to for each image and question: see `question_states`."""
         states, owners = self.tower.encode(images)
-        ids = [(ENC_ID, *self._word_pieces.encode(clean_question(text), MAX_TOKENS)[1:]) for text in questions]
+        enc = self._word_pieces.enc
+        ids = [(enc, *self._word_pieces.encode(clean_question(text), MAX_TOKENS)[1:]) for text in questions]
         return self._decoder.remember(*self.question_states(states, owners, ids))
 
     @torch.inference_mode()
@@ -170,12 +173,12 @@ class BlipVqaNetwork:
 
         Officially `topk` decides among answers with the same first token, in an order that torch leaves open.
         """
-        logits, _ = self._decoder.begin((DEC_ID,), memory)
+        logits, _ = self._decoder.begin((self._word_pieces.dec,), memory)
         likelihoods = logits[:, torch.from_numpy(tree.first_tokens).to(logits.device)]
         order = likelihoods.sort(dim=1, descending=True, stable=True).indices[:, :SHORTLIST]
         shortlists: IntArray = order.cpu().numpy()
         return shortlists
 
     def _build_tree(self, candidates: tuple[str, ...], padded: bool) -> AnswerTree:
-        ids = [(DEC_ID, *self._word_pieces.encode(candidate)[1:]) for candidate in candidates]
+        ids = [(self._word_pieces.dec, *self._word_pieces.encode(candidate)[1:]) for candidate in candidates]
         return AnswerTree.build(ids, padded=padded)

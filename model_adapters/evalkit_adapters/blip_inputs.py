@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from evalkit.errors import CapabilityError, CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from PIL.Image import Image
@@ -47,7 +47,15 @@ _PUNCTUATION = re.compile(r'[.!"()*#:;~]')
 _SPACES = re.compile(r"\s{2,}")
 _BASE_VOCABULARY_SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"  # of its vocab.txt
 _BICUBIC = 3
-_SPECIAL_IDS = frozenset((0, 100, 101, SEP_ID, 103, DEC_ID, ENC_ID))  # [PAD] [UNK] [CLS] [SEP] [MASK] [DEC] [ENC]
+_OFFICIAL_MARKS: Final = {
+    "[PAD]": 0,
+    "[UNK]": 100,
+    "[CLS]": 101,
+    "[SEP]": SEP_ID,
+    "[MASK]": 103,
+    "[DEC]": DEC_ID,
+    "[ENC]": ENC_ID,
+}
 _TIDIED = (
     *((f" {mark}", mark) for mark in (".", "?", "!", ",")),
     (" ' ", "'"),
@@ -277,25 +285,33 @@ class WordPieces:
 
     Args:
         vocabulary: Word piece -> id.
+        marks: Ids of [PAD], [UNK], [CLS], [SEP], [MASK], [DEC] and [ENC], where they are not the official ones.
+
+    Attributes:
+        sep: Id of [SEP], which ends every text.
+        dec: Id of [DEC], which begins every text that is generated or scored.
+        enc: Id of [ENC], which marks the image-grounded encoder.
     """
 
-    def __init__(self, vocabulary: dict[str, int]) -> None:
+    def __init__(self, vocabulary: dict[str, int], marks: Mapping[str, int] = _OFFICIAL_MARKS) -> None:
         from tokenizers import BertWordPieceTokenizer
 
+        self.sep, self.dec, self.enc = marks["[SEP]"], marks["[DEC]"], marks["[ENC]"]
+        self._marks = frozenset(marks.values())
         self._tokenizer = BertWordPieceTokenizer(vocab=vocabulary, lowercase=True)
         self._pieces = {number: piece for piece, number in vocabulary.items()}
 
     def encode(self, text: str, limit: int | None = None) -> tuple[int, ...]:
         """[CLS] pieces [SEP]; pieces beyond `limit` ids, those two included, are left out."""
         ids = self._tokenizer.encode(text).ids
-        return tuple(ids) if limit is None or len(ids) <= limit else (*ids[: limit - 1], SEP_ID)
+        return tuple(ids) if limit is None or len(ids) <= limit else (*ids[: limit - 1], self.sep)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text as transformers 4's `BertTokenizer.decode(ids, skip_special_tokens=True)`, which BLIP's results used.
 
         Not what `tokenizers` gives: that one tidies the spaces around punctuation piece by piece.
         """
-        pieces = [self._pieces[number] for number in ids if number not in _SPECIAL_IDS]
+        pieces = [self._pieces[number] for number in ids if number not in self._marks]
         text = " ".join(pieces).replace(" ##", "").strip()
         for untidy, tidy in _TIDIED:
             text = text.replace(untidy, tidy)
@@ -307,12 +323,17 @@ def load_word_pieces(source: Path) -> WordPieces:
 
     Args:
         source: A `vocab.txt`, or a `tokenizer.json` of the tokenizers library; entries after those of
-            bert-base-uncased ([DEC], [ENC]) are allowed.
+            bert-base-uncased ([DEC], [ENC]) are allowed. A smaller vocabulary is that of a network trained from
+            scratch: it must have all of BLIP's marks, [PAD] first, which batches are padded with, and [ENC] last.
 
     Raises:
-        CheckpointError: The file is not the vocabulary of bert-base-uncased.
+        CheckpointError: The file is neither the vocabulary of bert-base-uncased nor such a smaller one.
     """
     vocabulary = _read_vocabulary(source)
+    if len(vocabulary) < BASE_VOCABULARY and _OFFICIAL_MARKS.keys() <= vocabulary.keys():
+        marks = {mark: vocabulary[mark] for mark in _OFFICIAL_MARKS}
+        if (marks["[PAD]"], marks["[ENC]"]) == (0, len(vocabulary) - 1):
+            return WordPieces(vocabulary, marks)
     base = sorted(vocabulary, key=vocabulary.__getitem__)[:BASE_VOCABULARY]
     if hashlib.sha256(("\n".join(base) + "\n").encode()).hexdigest() != _BASE_VOCABULARY_SHA256:
         raise CheckpointError(
@@ -343,12 +364,12 @@ def caption_tokenizer(word_pieces: WordPieces) -> Callable[[str], tuple[int, ...
 
 def statement_ids(text: str, word_pieces: WordPieces, positions: int) -> tuple[int, ...]:
     """[ENC] words [SEP] of an NLVR2 statement: at most 40 words, and no other limit than the network's positions."""
-    return (ENC_ID, *word_pieces.encode(clean_caption(text, MAX_STATEMENT_WORDS), positions)[1:])
+    return (word_pieces.enc, *word_pieces.encode(clean_caption(text, MAX_STATEMENT_WORDS), positions)[1:])
 
 
 def dialog_ids(text: str, word_pieces: WordPieces, positions: int) -> tuple[int, ...]:
     """[ENC] words [SEP] of a dialog that ends with a candidate; where it is too long, its oldest words are left out."""
-    return (ENC_ID, *word_pieces.encode(clean_caption(text, None))[1:][-(positions - 1) :])
+    return (word_pieces.enc, *word_pieces.encode(clean_caption(text, None))[1:][-(positions - 1) :])
 
 
 def _read_vocabulary(source: Path) -> dict[str, int]:
