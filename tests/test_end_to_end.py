@@ -391,7 +391,7 @@ def test_list_and_help_import_nothing_heavy(world: World) -> None:
         [sys.executable, "-c", script], env=world.environment(), capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert "mute x coco_retrieval: " in result.stdout
+    assert "coco_retrieval x mute: " in result.stdout
     script = script.replace("'list', '--matrix'", "'--help'")
     subprocess.run([sys.executable, "-c", script], env=world.environment(), check=True, capture_output=True)
 

@@ -16,6 +16,8 @@ from evalkit.types import Route
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rich.console import Console
+
     from evalkit.adapter import AdapterClass
     from evalkit.task import TaskClass
 
@@ -52,8 +54,10 @@ def list_command(*, matrix: bool, format: Literal["rich", "markdown"]) -> None:
         table.add_row(escape(name), escape(card.summary), escape(variants), escape(missing_extra(card) or ""))
     console.print(table)
 
-    console.print(_every_cell(tasks, adapters) if matrix else _what_runs(tasks, adapters))
-    if not matrix:
+    if matrix:
+        _print_every_cell(console, tasks, adapters)
+    else:
+        console.print(_what_runs(tasks, adapters))
         console.print("Other models cannot run it: `evalkit list --matrix` says why.")
 
 
@@ -66,15 +70,13 @@ def _what_runs(tasks: Mapping[str, TaskClass], adapters: Mapping[str, AdapterCla
     return table
 
 
-def _every_cell(tasks: Mapping[str, TaskClass], adapters: Mapping[str, AdapterClass]) -> Table:
-    table = _table("What runs with what", "task", "model", "the best way through it, or why there is none")
+def _print_every_cell(console: Console, tasks: Mapping[str, TaskClass], adapters: Mapping[str, AdapterClass]) -> None:
+    """One line a cell, however long, so that it can be searched."""
+    console.print("What runs with what: the best way through the task, or why there is none")
     for name, task in tasks.items():
         for model, adapter in adapters.items():
             route = route_or_reason(task, adapter)
-            table.add_row(
-                escape(name), escape(model), escape(route.name if isinstance(route, Route) else f"n/a: {route}")
-            )
-    return table
+            console.print(escape(f"{name} x {model}: {route.name if isinstance(route, Route) else f'n/a: {route}'}"))
 
 
 def _table(title: str, first: str, *others: str) -> Table:
