@@ -1,7 +1,8 @@
 # Two targets do everything from a bare Python 3.11: `make demo` runs the main job, `make check` runs every check.
 #
-#   make demo                       a real model on fourteen real photos, ending with a leaderboard
-#   make demo DATA=FOLDER           the same on any folder in Karpathy's layout (dataset_*.json and the images)
+#   make demo                       miniatures of every model on every task, ending with a leaderboard
+#   make photos                     a real model on fourteen real photos
+#   make photos DATA=FOLDER         the same on any folder in Karpathy's layout (dataset_*.json and the images)
 #   make check                      lint, types, layers, tests
 
 PYTHON ?= python3.11
@@ -11,9 +12,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 TIMM := $(abspath $(VENV))/timm
 
-.PHONY: demo check lint types layers tests clean
+.PHONY: demo photos check lint types layers tests clean
 
 demo: $(VENV)/.runtime
+	$(BIN)/evalkit demo --workers 2
+
+photos: $(VENV)/.runtime
 	test "$(DATA)" != sample_photos || $(BIN)/python examples/sample_photos.py sample_photos
 	$(BIN)/evalkit run --model conse --task karpathy_retrieval --data-dir "$(DATA)"
 	$(BIN)/evalkit leaderboard

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,11 +29,18 @@ if TYPE_CHECKING:
     from evalkit.types import ModelCard, Variant
 
 PACKAGE_PREFIX = "package:"
+DEMO_PREFIX = "demo:"
+"""A miniature that evalkit carries: `demo:clip`."""
+_MINIATURES = Path(__file__).parent / "demo" / "checkpoints"
 
 _CONFIGURATION = ("*.json", "*.txt", "*.model", "*.jinja")
 _HUB_WEIGHTS = ("*.safetensors", "*.bin")  # the latter only where a repository has none of the former
 _WANTED = "config.json and model.safetensors, or other *.safetensors, or *.bin"
-_NESTED_WEIGHTS = ("*/*.safetensors", "*/*.bin")  # other formats of the same weights, in subfolders
+_MODULE_WEIGHTS = ("[0-9]_*/*.safetensors", "[0-9]_*/*.bin")  # of sentence-transformers' modules, as 2_Dense
+# other formats of the same weights, in subfolders that are no modules
+_NESTED_WEIGHTS = tuple(
+    f"{folder}/{weights}" for folder in ("[!0-9]*", "[0-9][!_]*") for weights in ("*.safetensors", "*.bin")
+)
 _NOT_CONTENT = frozenset({".git", ".cache", "__pycache__"})
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
@@ -77,6 +85,12 @@ def resolve(ref: CheckpointRef, purpose: str) -> Checkpoint:
     if ref.source.startswith(PACKAGE_PREFIX):
         _refuse_revision(ref, "installed packages")
         return _installed(ref, purpose)
+    if ref.source.startswith(DEMO_PREFIX):
+        _refuse_revision(ref, "a miniature that evalkit carries")
+        return replace(
+            resolve(CheckpointRef(source=str(_MINIATURES / ref.source.removeprefix(DEMO_PREFIX))), purpose),
+            source=ref.source,
+        )
     if is_served(ref.source):
         digest = served_digest(ref)
         return Checkpoint(source=ref.source, revision=ref.revision, paths=(), digest=digest, purpose=purpose)
@@ -97,6 +111,25 @@ def resolve(ref: CheckpointRef, purpose: str) -> Checkpoint:
             "Correct --checkpoint: a folder, an original checkpoint file, or a hub id ORG/NAME.",
         )
     return _from_hub(ref, purpose)
+
+
+def hub_file(ref: CheckpointRef, name: str) -> Path:
+    """One file of a repository on the hub, downloaded where it is not on this machine.
+
+    Raises:
+        CheckpointError: It is not here, and the hub cannot be asked or does not have it.
+    """
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415 # slow; local weights do without
+    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415 # as above
+
+    try:
+        return Path(hf_hub_download(ref.source, name, revision=ref.revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        _check_reachable(ref, name)
+    try:
+        return Path(hf_hub_download(ref.source, name, revision=ref.revision))
+    except _hub_errors() as error:
+        raise _unavailable(ref, error, name) from error
 
 
 def content_sha256(path: Path) -> str:
@@ -180,8 +213,14 @@ def _several(ref: CheckpointRef, purpose: str) -> Checkpoint:
             f"The checkpoints {ref.source} are {len(sources)}, and the revision {ref.revision!r} has {len(revisions)}.",
             "Give one for each with --revision A,B, or none.",
         )
+    for number, source in enumerate(map(str.strip, sources), start=1):
+        if not source or is_served(source) or is_weights_url(source):
+            raise CheckpointError(
+                f"Part {number} of the {len(sources)} checkpoints is {'a web address' if source else 'empty'}.",
+                "Name a folder, a hub id or a package in each part: --checkpoint A,B.",
+            )
     parts = [
-        resolve(CheckpointRef(source=source.strip(), revision=revision and revision.strip()), purpose)
+        resolve(CheckpointRef(source=source.strip(), revision=(revision or "").strip() or None), purpose)
         for source, revision in zip(sources, revisions, strict=True)
     ]
     return Checkpoint(
@@ -297,7 +336,7 @@ def _snapshot(ref: CheckpointRef, weights: str, *, local_only: bool) -> Path | N
             snapshot_download(
                 ref.source,
                 revision=ref.revision,
-                allow_patterns=[*_CONFIGURATION, weights],
+                allow_patterns=[*_CONFIGURATION, *_MODULE_WEIGHTS, weights],
                 ignore_patterns=list(_NESTED_WEIGHTS),
                 local_files_only=local_only,
             )
@@ -344,7 +383,7 @@ def _absent(folder: Path | None, ref: CheckpointRef) -> str:
 
 
 def _absent_parts(folder: Path, weights: str, ref: CheckpointRef) -> list[str]:
-    """The files that an index (`{"weight_map": {tensor: file}}`) names and that are not there.
+    """The files that an index (`{"weight_map": {tensor: file}}`) names and that are not there, and those of modules.
 
     Raises:
         CheckpointError: The index is malformed.
@@ -360,6 +399,9 @@ def _absent_parts(folder: Path, weights: str, ref: CheckpointRef) -> list[str]:
                 f"{index} is no index of the parts of a checkpoint ({type(error).__name__}: {error}).",
                 f"Get it again: `hf download {ref.source} {index.name}{revision} --force-download`.",
             ) from error
+    for config in sorted(folder.glob("[0-9]_Dense/config.json")):  # the one module behind the first that has weights
+        if not any(any(config.parent.glob(pattern)) for pattern in _HUB_WEIGHTS):
+            absent.append(f"{config.parent.name}/model.safetensors")
     return absent
 
 

@@ -5,6 +5,12 @@ The command line turns an `EvalkitError` into one line; anything else is a bug a
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_OF_A_BENCHMARK = re.compile(r"; [^;]*\bTASK\b[^;]*(?=\.$)")
+
 
 class EvalkitError(Exception):
     """What went wrong, and what to do about it.
@@ -61,3 +67,26 @@ class CacheError(EvalkitError):
 
 class StoreError(EvalkitError):
     """A run directory cannot be read or written, or is of a newer format."""
+
+
+@contextmanager
+def remedies_for(task: str | None) -> Iterator[None]:
+    """Make the remedies of errors exact that know no task: see `exact_remedy`."""
+    try:
+        yield
+    except EvalkitError as error:
+        error.remedy = exact_remedy(error.remedy, task)
+        raise
+
+
+def exact_remedy(remedy: str, task: str | None) -> str:
+    """A remedy with the task's name for `TASK`; without a task, without what is of benchmarks only.
+
+    A reader of files does not know whose they are. What it says of a benchmark's stands last, behind a semicolon.
+
+    >>> exact_remedy("Correct it; a benchmark's file comes with `evalkit data prepare TASK`.", "visdial")
+    "Correct it; a benchmark's file comes with `evalkit data prepare visdial`."
+    >>> exact_remedy("Correct it; a benchmark's file comes with `evalkit data prepare TASK`.", None)
+    'Correct it.'
+    """
+    return _OF_A_BENCHMARK.sub("", remedy) if task is None else re.sub(r"\bTASK\b", task, remedy)

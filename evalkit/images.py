@@ -33,6 +33,7 @@ LOADER_VERSION = 1
 
 _DIGEST_BYTES = 32
 _CANVAS_HEIGHT = 768
+_CANVAS_WIDTH = 4 * _CANVAS_HEIGHT
 _CANVAS_GAP = 16
 
 # Pillow has no exception of its own for a damaged file: its decoders let through whatever the damage provokes.
@@ -93,7 +94,7 @@ def ref_digest(ref: ImageRef, known: Mapping[ImageRef, bytes | Failure]) -> byte
     if isinstance(digest := known.get(ref), bytes):
         return digest
     if isinstance(ref.source, SideBySide):
-        return content_digest(b"side by side 1" + b"".join(ref_digest(image, known) for image in ref.source.images))
+        return content_digest(b"side by side 2" + b"".join(ref_digest(image, known) for image in ref.source.images))
     return content_digest(read_bytes(ref))
 
 
@@ -108,15 +109,24 @@ def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
     """Images on one white canvas, left to right, 16 pixels apart.
 
     All are scaled (bicubic, antialiased) to the height of the highest, but to 768 pixels at most: models see far fewer.
+    One that would then be wider than 3,072 pixels is scaled to that width, and stands halfway up its white part.
     """
     height = min(max(image.height for image in images), _CANVAS_HEIGHT)
-    widths = [max(1, round(image.width * height / image.height)) for image in images]
-    canvas = Image.new("RGB", (sum(widths) + _CANVAS_GAP * (len(images) - 1), height), "white")
+    sizes = [_canvas_size(image, height) for image in images]
+    canvas = Image.new("RGB", (sum(width for width, _ in sizes) + _CANVAS_GAP * (len(images) - 1), height), "white")
     left = 0
-    for image, width in zip(images, widths, strict=True):
-        canvas.paste(image.resize((width, height), Image.Resampling.BICUBIC), (left, 0))
-        left += width + _CANVAS_GAP
+    for image, size in zip(images, sizes, strict=True):
+        canvas.paste(image.resize(size, Image.Resampling.BICUBIC), (left, (height - size[1]) // 2))
+        left += size[0] + _CANVAS_GAP
     return canvas
+
+
+def _canvas_size(image: Image.Image, height: int) -> tuple[int, int]:
+    """Width and height of an image on a canvas that is so high."""
+    width = max(1, round(image.width * height / image.height))
+    if width <= _CANVAS_WIDTH:
+        return width, height
+    return _CANVAS_WIDTH, max(1, round(image.height * _CANVAS_WIDTH / image.width))
 
 
 def decode(data: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from evalkit.adapter import AdapterClass
     from evalkit.task import TaskClass
 
-_NONE_PUBLISHED = "none published: name one with --checkpoint"
+_NONE_PINNED = "none pinned: name one with --checkpoint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +31,17 @@ class Cell:
     reason: str
     """Why there is none; else empty."""
     checkpoint: CheckpointRef | None
-    """The card's weights for it; None where none were published, or there is no route."""
+    """The card's weights for it; None where it pins none, or there is no route."""
+    seen: tuple[str, ...]
+    """Data sets whose labels those weights learnt, though the task takes them for unseen."""
     published: tuple[PublishedResult, ...]
     """Numbers of these very weights on this task."""
 
     @property
     def protocol(self) -> str:
         """Of the whole default split: `coco-karpathy-5k/itc+itm`."""
-        return f"{self.task.protocol or 'own data'}/{self.route}"
+        part = next((route.part for route in self.task.routes if route.name == self.route), "")
+        return f"{self.task.protocol or 'own data'}{part and f'-{part}'}/{self.route}"
 
 
 def cells() -> tuple[Cell, ...]:
@@ -81,6 +84,7 @@ def _cell(
         route=route.name if route else "",
         reason=reason,
         checkpoint=model.checkpoint(route.purpose or card.purpose) if route else None,
+        seen=model.seen(card) if route else (),
         published=published,
     )
 
@@ -131,7 +135,7 @@ def _section(group: Sequence[Cell]) -> Iterator[str]:
         yield _row(*["---"] * 5)
     for cell in runnable:
         numbers = "; ".join(_number(one, task.main_metric) for one in cell.published)
-        yield _row(cell.model, cell.variant, f"`{cell.protocol}`", _weights(cell.checkpoint), numbers)
+        yield _row(cell.model, cell.variant, f"`{cell.protocol}`", _weights(cell), numbers)
     reasons: dict[str, list[str]] = {}
     for cell in group:
         if cell.reason:
@@ -142,21 +146,24 @@ def _section(group: Sequence[Cell]) -> Iterator[str]:
         yield f"- not {', '.join(dict.fromkeys(models))}: {_escaped(reason)}"
 
 
-def _weights(ref: CheckpointRef | None) -> str:
+def _weights(cell: Cell) -> str:
+    ref = cell.checkpoint
     if ref is None:
-        return _NONE_PUBLISHED
+        return _NONE_PINNED
     if ref.source == "http://":  # how the card of a served model says that it has none of its own
         return "the server's: `--checkpoint URL#MODEL`"
     at = f" at `{ref.revision[:8]}`" if ref.revision else ""
-    return f"`{ref.source}`{at}"
+    seen = f"; learnt the labels of {' and '.join(cell.seen)}, numbers on which are too high" if cell.seen else ""
+    return f"`{ref.source}`{at}{seen}"
 
 
 def _number(result: PublishedResult, main_metric: str) -> str:
     """The main metric where it was published, else R@1 both ways, else the first number."""
     named = [main_metric] if main_metric in result.metrics else [m for m in result.metrics if m.endswith("_r@1")]
     values = ", ".join(f"{name} {result.metrics[name]:g}" for name in named or list(result.metrics)[:1])
+    prompt = f"; prompt `{result.prompt}`" if result.prompt else ""
     note = f"; {result.note}" if result.note else ""
-    return f"{result.split}: {values} ([{result.paper}, {result.table}]({result.url}){note})"
+    return f"{result.split}: {values} ([{result.paper}, {result.table}]({result.url}){prompt}{note})"
 
 
 def _row(*entries: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,12 +18,13 @@ from evalkit.engine.local import LocalEngine, OnError
 from evalkit.errors import CapabilityError, ConfigError
 from evalkit.model import Model, fingerprint
 from evalkit.served import check_source
-from evalkit.types import Capability, Checkpoint, CheckpointRef, ModelCard, Placement
+from evalkit.types import Capability, Checkpoint, CheckpointRef, ModelCard, Placement, Route, Variant
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from evalkit.progress import Progress
+    from evalkit.task import ModelProfile
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 
@@ -161,6 +162,61 @@ def check_settings(choice: ModelChoice, card: ModelCard) -> tuple[tuple[str, str
                 f"Model {card.name!r} has no {name} {value!r}.", f"Give one of: {', '.join(card.settings[name])}."
             )
     return tuple((name, choice.settings.get(name, values[0])) for name, values in card.settings.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """A model for a purpose: which variant of it, and by which route."""
+
+    choice: ModelChoice
+    """With the variant that its checkpoint is of, where none was named."""
+    route: Route
+    purpose: str
+    """What weights are wanted for."""
+
+
+def choose(
+    choice: ModelChoice, adapter_class: AdapterClass, route_of: Callable[[ModelProfile], Route], purpose: str
+) -> Chosen:
+    """The route that a model can take, asked as the variant wants it that its checkpoint is of.
+
+    Args:
+        choice: The model.
+        adapter_class: Its class.
+        route_of: The best route of a profile, such as `Task.route`.
+        purpose: What weights are wanted for where the route does not say.
+
+    Raises:
+        CapabilityError: The model has no route.
+        ConfigError: A setting that cannot be used; or the checkpoint belongs to no variant, and variants are asked
+            differently.
+        PluginError: There is no such variant.
+    """
+    check_settings(choice, adapter_class.card)
+    route = route_of(registry.profile(adapter_class, choice.variant))
+    variant = _variant(choice, adapter_class, route.purpose or purpose)
+    if variant != choice.variant:
+        choice = replace(choice, variant=variant)
+        route = route_of(registry.profile(adapter_class, variant))
+    return Chosen(choice=choice, route=route, purpose=route.purpose or purpose)
+
+
+def _variant(choice: ModelChoice, adapter_class: AdapterClass, purpose: str) -> str | None:
+    """The variant asked for; for a checkpoint alone, the variant that it is the checkpoint of, if any."""
+    if choice.variant is not None or choice.checkpoint is None:
+        return choice.variant
+    variants: Sequence[Variant] = adapter_class.card.variants
+    for variant in variants:
+        if any(ref.source == choice.checkpoint for ref in variant.checkpoints.values()):
+            return variant.name
+    recipes = [registry.profile(adapter_class, variant.name).recipe(purpose) for variant in variants]
+    if any(recipe != recipes[0] for recipe in recipes):
+        names = ", ".join(variant.name for variant in variants)
+        raise ConfigError(
+            f"{choice.name}: which prompt {choice.checkpoint} wants depends on the variant it is of.",
+            f"Name one with --variant: {names}.",
+        )
+    return None
 
 
 def require_capabilities(adapter_class: AdapterClass, needs: Iterable[Capability], what: str) -> None:

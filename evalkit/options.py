@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from evalkit.errors import ConfigError
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 OptionsT = TypeVar("OptionsT")
+STORED_AS = "stored_as"
+"""Of a field's metadata: what turns the text of an option into the text that is used and stored."""
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -19,7 +22,9 @@ def parse_options(options_type: type[OptionsT], given: Mapping[str, str], task: 
     """Make an options value from text.
 
     Args:
-        options_type: A frozen dataclass whose fields are of type str, int, float or bool.
+        options_type: A frozen dataclass whose fields are of type str, int, float or bool. A field that names a file
+            says so, `field(default="", metadata={STORED_AS: file_name})`, so that a stored run can be read from any
+            folder.
         given: Field name -> text; `-` in a name counts as `_`.
         task: The task's name, for messages.
 
@@ -27,6 +32,7 @@ def parse_options(options_type: type[OptionsT], given: Mapping[str, str], task: 
         ConfigError: An unknown option (near misses are suggested), or a value of the wrong type.
     """
     hints = get_type_hints(options_type)
+    stored_as = {entry.name: entry.metadata.get(STORED_AS) for entry in fields(options_type)}  # type: ignore[arg-type] # "A frozen dataclass" is no type
     values: dict[str, Any] = {}
     for raw_name, text in given.items():
         name = raw_name.replace("-", "_")
@@ -34,7 +40,8 @@ def parse_options(options_type: type[OptionsT], given: Mapping[str, str], task: 
             near = difflib.get_close_matches(name, hints, n=1)
             known = f"Did you mean {near[0]}?" if near else f"It has: {', '.join(sorted(hints)) or 'none'}."
             raise ConfigError(f"Task {task!r} has no option {raw_name!r}.", known)
-        values[name] = _convert(hints[name], name, text)
+        stored = stored_as[name]
+        values[name] = stored(text) if stored else _convert(hints[name], name, text)
     return options_type(**values)
 
 
@@ -59,6 +66,15 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
 def options_as_text(options: Any) -> dict[str, str]:
     """The inverse of `parse_options`: every field by name."""
     return {entry.name: str(getattr(options, entry.name)) for entry in fields(options)}
+
+
+def file_name(text: str) -> str:
+    """The whole way to a file; nothing for nothing.
+
+    >>> file_name("/a/b.json"), file_name("")
+    ('/a/b.json', '')
+    """
+    return str(Path(text).expanduser().absolute()) if text else ""
 
 
 def _convert(kind: Any, name: str, text: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from evalkit.errors import DataError
 
-_TEXTS = ("label", "model", "variant", "checkpoint", "task", "split", "protocol", "table", "note")
+_TEXTS = ("label", "model", "variant", "checkpoint", "task", "split", "protocol", "prompt", "table", "note")
 _REQUIRED = ("label", "task", "split", "protocol", "table", "metrics")
 _REMEDY = "Correct the file; the fields are those of evalkit.published.PublishedResult."
 
@@ -30,7 +30,8 @@ class PublishedResult:
     task: str
     split: str
     protocol: str
-    """`Protocol.id` of the same measurement here."""
+    """`Protocol.id` of the same measurement here, but for the prompt; where no task of ours takes the source's route
+    (`vd-bert`), one that no run has."""
     table: str
     """Where they stand in the source."""
     metrics: Mapping[str, float]
@@ -41,6 +42,8 @@ class PublishedResult:
     """Of that adapter; empty where the card has none for it."""
     checkpoint: str = ""
     """The published weights that the numbers belong to; empty where there are none, or none is known."""
+    prompt: str = ""
+    """`Protocol.prompt` of the measurement; empty where the source does not name it."""
     note: str = ""
     """What a reader should know before comparing."""
 

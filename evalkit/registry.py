@@ -21,6 +21,21 @@ if TYPE_CHECKING:
 Converter: TypeAlias = "Callable[[Path, Path], None]"
 """Reads weights in one layout (a file or a folder) and writes them in another one, to a place where nothing is."""
 
+# a module's own code runs when it is imported, and can fail in any of these ways
+_IMPORT_FAILURES = (
+    ImportError,
+    SyntaxError,
+    AttributeError,
+    NameError,
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    OSError,
+    RuntimeError,
+)
+
 Group = Literal["evalkit.tasks", "evalkit.model_adapters", "evalkit.converters"]
 _KIND: dict[Group, str] = {
     "evalkit.tasks": "task",
@@ -74,16 +89,21 @@ def load_converter(name: str) -> Converter:
     return cast("Converter", converter)
 
 
-def all_tasks() -> dict[str, TaskClass]:
-    """Every installed task by name, sorted; one look at what is installed."""
-    installed = _installed("evalkit.tasks")
-    return {name: _import("evalkit.tasks", installed[name]) for name in sorted(installed)}
+def all_tasks(broken: list[PluginError] | None = None) -> dict[str, TaskClass]:
+    """Every installed task by name, sorted; one look at what is installed.
+
+    Args:
+        broken: Takes what is said of tasks that cannot be used, which are then left out.
+
+    Raises:
+        PluginError: A task cannot be used, and there is no `broken`.
+    """
+    return _all("evalkit.tasks", broken)
 
 
-def all_adapters() -> dict[str, AdapterClass]:
-    """Every installed model adapter by name, sorted; one look at what is installed."""
-    installed = _installed("evalkit.model_adapters")
-    return {name: _import("evalkit.model_adapters", installed[name]) for name in sorted(installed)}
+def all_adapters(broken: list[PluginError] | None = None) -> dict[str, AdapterClass]:
+    """Every installed model adapter by name, sorted; as `all_tasks`."""
+    return _all("evalkit.model_adapters", broken)
 
 
 def missing_extra(card: ModelCard) -> str | None:
@@ -142,6 +162,18 @@ def _installed(group: Group) -> dict[str, EntryPoint]:
     return found
 
 
+def _all(group: Group, broken: list[PluginError] | None) -> dict[str, type]:
+    loaded: dict[str, type] = {}
+    for name, point in sorted(_installed(group).items()):
+        try:
+            loaded[name] = _import(group, point)
+        except PluginError as error:
+            if broken is None:
+                raise
+            broken.append(error)
+    return loaded
+
+
 def _load(group: Group, name: str) -> type:
     return _import(group, _find(group, name))
 
@@ -170,9 +202,10 @@ def _import(group: Group, point: EntryPoint) -> type:
 def _import_object(group: Group, point: EntryPoint) -> Any:
     try:
         return point.load()
-    except (ImportError, AttributeError, SyntaxError) as error:
+    except _IMPORT_FAILURES as error:
+        plugin = f"The {_KIND[group]} {point.name!r} of {_distribution(point)} ({point.value})"
         raise PluginError(
-            f"The {_KIND[group]} {point.name!r} of {_distribution(point)} ({point.value}) cannot be imported: {error}.",
+            f"{plugin} cannot be imported: {str(error) or type(error).__name__}.",
             "Reinstall that package, or report it to its authors.",
         ) from error
 

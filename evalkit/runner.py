@@ -12,30 +12,32 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit import registry, store
 from evalkit.adapter import AdapterClass
+from evalkit.checkpoints import DEMO_PREFIX
 from evalkit.content import data_fingerprint, image_refs
 from evalkit.engine.local import OnError
 from evalkit.environment import versions
-from evalkit.errors import ConfigError, DataError
+from evalkit.errors import DataError, remedies_for
 from evalkit.opening import (
+    Chosen,
     Dtype,
     ModelChoice,
     Resources,
     Workbench,
-    check_settings,
+    choose,
     find_checkpoint,
     require_capabilities,
 )
 from evalkit.options import options_as_text, parse_options
 from evalkit.types import (
     Assistant,
+    Checkpoint,
     Counts,
+    Failure,
     MetricValue,
     Prediction,
-    Route,
     RunResult,
     Sample,
     TaskCard,
-    Variant,
 )
 
 if TYPE_CHECKING:
@@ -79,9 +81,7 @@ class _Plan:
 
     task: Any
     adapter: AdapterClass
-    choice: ModelChoice
-    route: Route
-    purpose: str
+    chosen: Chosen
     assistants: tuple[tuple[Assistant, AdapterClass], ...]
 
 
@@ -98,22 +98,23 @@ def run(config: RunConfig, progress: Progress) -> Path:
     """
     resources = _resources(config)
     plan = _plan(config)
+    chosen = plan.chosen
     samples = plan.task.samples(config.data_dir, config.limit)
     if not samples:
         raise DataError(f"Task {config.task!r} has no samples under {config.data_dir}.", "Give a larger --limit.")
     store.check_writable(config.runs_dir)
-    weights = [(plan.adapter, find_checkpoint(plan.choice, plan.adapter, plan.purpose))]
+    weights = [(plan.adapter, find_checkpoint(chosen.choice, plan.adapter, chosen.purpose))]
     for assistant, adapter in plan.assistants:
         choice = ModelChoice(name=assistant.name, checkpoint=config.assistant_checkpoint)
         weights.append((adapter, find_checkpoint(choice, adapter, assistant.purpose)))
     seconds: dict[str, float] = {}
     with Workbench(resources, progress) as bench:
         with _timed(seconds, "data"):
-            bench.digests.read(image for sample in samples for image in image_refs(sample))
+            _read_images(samples, bench)
         models = [bench.open_checkpoint(adapter, checkpoint) for adapter, checkpoint in weights]
         others = {each.name: model for (each, _), model in zip(plan.assistants, models[1:], strict=True)}
         with _timed(seconds, "predict"):
-            predictions = plan.task.predict(models[0], samples, plan.route, others)
+            predictions = plan.task.predict(models[0], samples, chosen.route, others)
         for model in models:
             model.close()
         answered = [one for one, got in zip(samples, predictions, strict=True) if got.failure is None]
@@ -125,16 +126,17 @@ def run(config: RunConfig, progress: Progress) -> Path:
             (f"{each.role} {each.name}", f"{identities[each.name]}, {others[each.name].preprocessing}")
             for each, _ in plan.assistants
         )
-        protocols = plan.task.protocols(answered, replace(plan.route, assistants=described), models[0].preprocessing)
+        protocols = plan.task.protocols(answered, replace(chosen.route, assistants=described), models[0].preprocessing)
         if config.data_name:
-            name = f"{config.data_name}-{config.task}-{len(answered)}"
+            part = chosen.route.part
+            name = f"{config.data_name}-{config.task}-{len(answered)}{part and f'-{part}'}"
             protocols = tuple(replace(protocol, name=name) for protocol in protocols)
         with _timed(seconds, "score"):
             metrics = plan.task.score(samples, predictions, protocols)
         result = RunResult(
             run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{config.model}-{config.task}",
             model=config.model,
-            variant=plan.choice.variant or ("custom" if config.checkpoint else plan.adapter.card.variants[0].name),
+            variant=_variant_label(plan),
             checkpoint=weights[0][1].source,
             checkpoint_digest=weights[0][1].digest,
             task=config.task,
@@ -145,7 +147,7 @@ def run(config: RunConfig, progress: Progress) -> Path:
             data_fingerprint=data_fingerprint(samples, bench.digests),
             limit=config.limit,
             assistants=identities,
-            notes=plan.task.notes(samples, predictions),
+            notes=(*plan.task.notes(samples, predictions), *_notes(plan, weights[0][1])),
             counts=_counts(predictions, models),
             seconds={phase: round(value, 3) for phase, value in seconds.items()},
             environment=versions() | _settings(config, bench.devices),
@@ -169,18 +171,12 @@ def _plan(config: RunConfig) -> _Plan:
         revision=config.revision,
         settings=config.model_options,
     )
-    check_settings(choice, adapter.card)
-    route: Route = task.route(registry.profile(adapter, choice.variant))
-    purpose = route.purpose or card.purpose
-    variant = _variant(choice, adapter, purpose)
-    if variant != choice.variant:
-        choice = replace(choice, variant=variant)
-        route = task.route(registry.profile(adapter, variant))
+    chosen = choose(choice, adapter, task.route, card.purpose)
     assistants = tuple((each, registry.load_adapter(each.name)) for each in task.assistants())
     for assistant, other in assistants:
         registry.require_extra(other.card)
         require_capabilities(other, assistant.needs, assistant.role)
-    return _Plan(task=task, adapter=adapter, choice=choice, route=route, purpose=purpose, assistants=assistants)
+    return _Plan(task=task, adapter=adapter, chosen=chosen, assistants=assistants)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +205,8 @@ def reopen(run_dir: Path, data_dir: Path, options: Mapping[str, str] | None = No
     result = store.read_run(run_dir)
     task_class = registry.load_task(result.task)
     task = task_class(parse_options(task_class.options_type, {**result.options, **(options or {})}, result.task))
-    samples = task.samples(data_dir, result.limit)
+    with remedies_for(result.task):
+        samples = task.samples(data_dir, result.limit)
     predictions = store.read_predictions(run_dir, task_class.prediction_type)
     if [sample.id for sample in samples] != [prediction.sample_id for prediction in predictions]:
         raise DataError(
@@ -235,26 +232,35 @@ def rescore(run_dir: Path, data_dir: Path, options: Mapping[str, str] | None = N
     return metrics
 
 
-def _variant(choice: ModelChoice, adapter: AdapterClass, purpose: str) -> str | None:
-    """The variant asked for; for a checkpoint alone, the variant that it is the checkpoint of, if any.
+def _read_images(samples: Sequence[Sample], bench: Workbench) -> None:
+    """Read every image's bytes.
 
     Raises:
-        ConfigError: The checkpoint belongs to no variant, and variants are asked differently.
+        DataError: There are images, and none can be read: nothing is asked of the model then.
     """
-    if choice.variant is not None or choice.checkpoint is None:
-        return choice.variant
-    variants: Sequence[Variant] = adapter.card.variants
-    for variant in variants:
-        if any(ref.source == choice.checkpoint for ref in variant.checkpoints.values()):
-            return variant.name
-    recipes = [registry.profile(adapter, variant.name).recipe(purpose) for variant in variants]
-    if any(recipe != recipes[0] for recipe in recipes):
-        names = ", ".join(variant.name for variant in variants)
-        raise ConfigError(
-            f"{choice.name}: which prompt {choice.checkpoint} wants depends on the variant it is of.",
-            f"Name one with --variant: {names}.",
+    images = [image for sample in samples for image in image_refs(sample)]
+    bench.digests.read(images)
+    first = bench.digests[images[0]] if images else b""
+    if isinstance(first, Failure) and all(isinstance(bench.digests[image], Failure) for image in images):
+        raise DataError(
+            f"None of the {len(set(images)):,} images can be read; the first: {first.reason}",
+            "Put the images where they are looked for, or name another data root with --data-dir.",
         )
-    return None
+
+
+def _notes(plan: _Plan, checkpoint: Checkpoint) -> Iterator[str]:
+    """What weights that a card knows were trained on, where that spoils the numbers; of others nothing is known."""
+    model = registry.profile(plan.adapter, plan.chosen.choice.variant)
+    if checkpoint.source in {ref.source for ref in model.variant.checkpoints.values()}:
+        for name in model.seen(plan.task.card):
+            yield f"These weights learnt the labels of {name}: numbers on its images and classes are too high."
+
+
+def _variant_label(plan: _Plan) -> str:
+    choice = plan.chosen.choice
+    if choice.checkpoint is not None and choice.checkpoint.startswith(DEMO_PREFIX):
+        return "miniature"  # whatever variant it is asked like
+    return choice.variant or ("custom" if choice.checkpoint else str(plan.adapter.card.variants[0].name))
 
 
 def _resources(config: RunConfig) -> Resources:

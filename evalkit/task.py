@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from evalkit.types import Capability, ModelCard, Prediction, Sample, Variant
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evalkit.model import Model
-    from evalkit.types import Assistant, CheckpointRef, MetricValue, Preprocessing, Recipe, Route, TaskCard
+    from evalkit.types import Assistant, CheckpointRef, ImageRef, MetricValue, Preprocessing, Recipe, Route, TaskCard
     from evalkit.types import Protocol as EvalProtocol
 
 SampleT = TypeVar("SampleT", bound=Sample)
@@ -39,8 +39,12 @@ class ModelProfile:
                     return recipes[key]
         return None
 
+    def seen(self, task: TaskCard) -> tuple[str, ...]:
+        """The data sets whose labels the variant's own weights learnt, though the task takes them for unseen."""
+        return tuple(name for name in self.variant.trained_on if name in task.unseen)
+
     def checkpoint(self, purpose: str) -> CheckpointRef | None:
-        """The variant's published weights for a purpose, looked up likewise; None where there are none."""
+        """The variant's pinned weights for a purpose, looked up likewise; None where there are none."""
         known = self.variant.checkpoints
         return next((known[key] for key in (purpose, purpose.rpartition("/")[0], "default") if key in known), None)
 
@@ -110,6 +114,15 @@ class Task(Protocol[SampleT, PredictionT]):
 
     def notes(self, samples: Sequence[SampleT], predictions: Sequence[PredictionT]) -> tuple[str, ...]:
         """What a reader of the numbers should know: measures that are absent and why, contaminated data."""
+        ...
+
+
+@runtime_checkable
+class ShowsMoreImages(Protocol):
+    """What a task has that shows a model images of no sample: the training images of a nearest-neighbour probe."""
+
+    def further_images(self) -> Sequence[ImageRef]:
+        """Those images; `samples` was called before."""
         ...
 
 

@@ -231,6 +231,8 @@ class Variant:
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     """Recipes of this size, where they are not the family's (BLIP-2 asks OPT and FlanT5 differently); looked up before
     `ModelCard.recipes`."""
+    trained_on: tuple[str, ...] = ()
+    """Data sets whose labels these checkpoints learnt, of those that tasks call `TaskCard.unseen`: `ImageNet-1k`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +299,8 @@ class Route:
     """What weights are wanted on it, where it is not `TaskCard.purpose`: dialog by an ordinary image-text matcher."""
     recipe: Recipe | None = None
     """How the model is asked on it; `Task.route` fills it in where a prompt, decoding or scoring rule is part of it."""
+    part: str = ""
+    """What of the task is measured on it, where that is not all of it: the end of its protocols' name (`i2i`)."""
     assistants: tuple[tuple[str, str], ...] = ()
     """Further models that take part, and what identifies their answers; filled in by the runner for the protocol."""
 
@@ -359,7 +363,11 @@ class TaskCard:
     main_metric: str
     dataset: DataSet
     protocol: str = ""
-    """The protocol's name on the whole of the default split: `coco-karpathy-5k`; empty where the data is the user's."""
+    """The protocol's name on the whole of the default split, with default options: `coco-karpathy-5k`; empty where the
+    data is the user's."""
+    unseen: tuple[str, ...] = ()
+    """Data sets whose labels a model must not have learnt, if its numbers on their images are to mean anything: a run
+    of one that has (`Variant.trained_on`) notes it."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -406,7 +414,8 @@ class Sample:
     id: str
     """Unique in the split."""
     cluster: str
-    """Samples of one cluster (an image) are drawn together by the bootstrap."""
+    """Samples of one cluster are drawn together by the bootstrap: those of an image, or of what shares images (an
+    image set of NLVR2's, a paragraph)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -430,7 +439,7 @@ class MetricValue:
     """`Protocol.id` of the numbers it was measured with."""
     value: float
     low: float
-    """Lower end of the 95 % bootstrap interval, clustered by image."""
+    """Lower end of the 95 % bootstrap interval, clustered by `Sample.cluster`: by image, or by what shares images."""
     high: float
     n: int
     """How many queries, captions or questions the value is over."""

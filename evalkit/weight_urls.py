@@ -82,6 +82,8 @@ def _receive(url: str, output_file: str, _pooch: object) -> None:
     headers = {"Accept-Encoding": "identity"}
     with requests.get(url, headers=headers, stream=True, timeout=_CONNECT_AND_READ_SECONDS) as response:
         response.raise_for_status()
+        if (kind := response.headers.get("Content-Type", "").partition(";")[0].strip()).startswith("text/html"):
+            raise OSError(f"the server answered with a page ({kind}), not a file")
         announced = response.headers.get("Content-Length", "")
         total = int(announced) if announced.isdecimal() else None
         # shown on a terminal alone

@@ -23,6 +23,8 @@ class Server:
     """Bytes after which the connection is dropped, one a request."""
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and Range header of every request."""
+    kind: str | None = None
+    """Content-Type of a file."""
     root: str = ""
 
 
@@ -52,6 +54,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", state.etag)
         if start is not None:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if state.kind:
+            self.send_header("Content-Type", state.kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         cut = state.cut_after.pop(0) if state.cut_after else len(body)

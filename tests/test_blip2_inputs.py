@@ -14,7 +14,7 @@ from evalkit.adapter import capabilities_of
 from evalkit.checkpoints import checkpoint_ref
 from evalkit.errors import CapabilityError, CheckpointError
 from evalkit.task import ModelProfile
-from evalkit.types import Checkpoint, Decoding, Turn
+from evalkit.types import Checkpoint, Decoding, Placement, Turn
 from evalkit_adapters import blip2_inputs
 from evalkit_adapters.blip2 import Blip2Adapter
 from evalkit_adapters.blip2_inputs import (
@@ -205,6 +205,42 @@ def test_files_that_do_not_fit_are_refused(
 def test_a_language_model_does_not_serve_retrieval(opt: Path, purpose: str) -> None:
     with pytest.raises(CheckpointError, match=f"does not serve '{purpose}'"):
         Blip2Adapter.describe(checkpoint(opt, purpose))
+
+
+def test_a_vocabulary_of_another_kind_is_named(tmp_path: Path) -> None:
+    t5 = '{"model": {"type": "Unigram", "vocab": [["<pad>", 0.0], ["</s>", 0.0]]}, "added_tokens": []}'
+    for content in (
+        t5,
+        "[" * 100_000,
+        "[]",
+        "{}",
+        '{"model": {"type": "BPE", "vocab": [3], "merges": []}, "added_tokens": []}',
+    ):
+        (tmp_path / "tokenizer.json").write_text(content, "utf-8")
+        with pytest.raises(CheckpointError, match=rf"{tmp_path / 'tokenizer.json'} "):
+            load_caption_tokenizer(tmp_path)
+        if content is not t5:
+            with pytest.raises(CheckpointError, match=rf"{tmp_path / 'tokenizer.json'} "):
+                load_language_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_text("[]", "utf-8")
+    with pytest.raises(CheckpointError, match=rf"{tmp_path / 'vocab.json'} cannot be read as a tokenizer"):
+        load_language_tokenizer(tmp_path)
+
+
+def test_a_generation_config_that_is_none_is_named(opt: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(opt, tmp_path / "blip2")
+    (folder / "generation_config.json").write_text("[1]", "utf-8")
+    with pytest.raises(CheckpointError, match=r"generation_config\.json holds no settings"):
+        Blip2Adapter.load(checkpoint(folder), Placement(device="cpu", dtype="float32"))
+
+
+@pytest.mark.parametrize("part", ["text_config", "vision_config"])
+def test_a_part_of_the_configuration_that_holds_no_settings_is_named(part: str, opt: Path, tmp_path: Path) -> None:
+    folder = changed(opt, tmp_path / "blip2", "config.json", **{part: [1]})
+    with pytest.raises(CheckpointError, match=rf"config\.json: {part} holds no settings"):
+        Blip2Adapter.describe(checkpoint(folder))
 
 
 # ----------------------------------------------------------------------------------------------------------- recipes

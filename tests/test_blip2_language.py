@@ -16,7 +16,7 @@ from PIL import Image
 from tiny_checkpoints import tiny_blip2_opt, tiny_blip2_t5
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
-from evalkit.errors import CapabilityError, CheckpointError
+from evalkit.errors import CapabilityError, CheckpointError, DataError
 from evalkit.testing import AdapterConformance
 from evalkit.types import Checkpoint, Decoding, GenerateRequest, MatchRequest, Placement, ScoreRequest, Turn
 from evalkit_adapters import _blip2_candidates
@@ -428,6 +428,32 @@ def test_what_the_checkpoint_cannot_do_is_refused(adapter: Blip2Adapter, photos:
         adapter.match([MatchRequest(images=(image,), texts=("a",))])
     with pytest.raises(CapabilityError, match="one image at a time, and was given 2"):
         adapter.generate([GenerateRequest(images=(image, image), turns=ask(image, "a").turns, decoding=GREEDY)])
+
+
+def test_what_opt_has_no_positions_for_is_refused(opt_folder: Path, photos: list[Image.Image]) -> None:
+    """Beyond its table of 256 the network would fail; the image takes 8, and OPT's start token one."""
+    adapter = load(opt_folder)
+    image = adapter.prepare_image(photos[0])
+    most = 256 - QUERIES - 1 - 2 + 1  # "yes yes" is two tokens, and the last of an answer is not put in
+    asked = ask(image, "yes yes", decoding=Decoding(max_new_tokens=most + 1))
+    with pytest.raises(DataError, match=rf"{QUERIES + 3} tokens .* up to {most + 1}, and the model takes 256"):
+        adapter.generate([asked])
+    all_of_it = Decoding(max_new_tokens=most, min_new_tokens=most)
+    assert adapter.generate([ask(image, "yes yes", decoding=all_of_it)])[0].tokens == most
+    with pytest.raises(DataError, match="and the model takes 256: .*yes"):
+        adapter.generate([ask(image, " ".join(["yes"] * 300), decoding=Decoding(max_new_tokens=1))])
+    with pytest.raises(DataError, match=rf"an answer up to {most + 1}, and the model takes 256"):
+        adapter.score_candidates([score(image, "yes yes", "no", " ".join(["yes"] * most))])
+    (scores,) = adapter.score_candidates([score(image, "yes yes", "no", " ".join(["yes"] * (most - 1)))])
+    assert scores[1].tokens == most
+
+
+def test_t5_takes_prompts_of_any_length(t5_folder: Path, photos: list[Image.Image]) -> None:
+    adapter = load(t5_folder)
+    image = adapter.prepare_image(photos[0])
+    long = " ".join(["yes"] * 600)
+    assert adapter.generate([ask(image, long, decoding=Decoding(max_new_tokens=1))])[0].tokens <= 1
+    assert adapter.score_candidates([score(image, long, "no")])[0][0].logprob < 0
 
 
 def test_t5_is_refused_in_float16(t5_folder: Path) -> None:

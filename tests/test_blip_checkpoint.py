@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
+import warnings
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 from blip_reference import original_name
+from huggingface_hub import constants
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from tiny_checkpoints import randomize, tiny_blip_retrieval
 from transformers import BlipConfig, BlipForImageTextRetrieval
 
 from evalkit.errors import CheckpointError
 from evalkit.types import Checkpoint, MatchRequest, Placement
-from evalkit_adapters import _blip_checkpoint
-from evalkit_adapters._blip_checkpoint import check_architecture, resample_positions
+from evalkit_adapters._blip_checkpoint import check_architecture, read_stored, resample_positions
 from evalkit_adapters._blip_kinds import convert_original
 from evalkit_adapters.blip import BlipAdapter
+from evalkit_adapters.blip_convert import convert_nlvr2
 
 CPU = Placement(device="cpu", dtype="float32")
 TEXTS = ("a cat on a mat", "dog", "two people and a long wooden boat on a lake")
@@ -112,12 +117,30 @@ def test_a_configuration_that_is_not_blips_is_refused(
     assert str(folder) in error.problem
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "{",
+        "[]",
+        pytest.param("[" * 100_000, id="nested"),
+        '{"model_type": "blip", "text_config": [1]}',
+        '{"model_type": "blip", "num_labels": "x"}',
+        '{"model_type": "blip", "dtype": "nonsense"}',
+    ],
+)
 def test_a_missing_or_broken_configuration_is_named(content: str | None, folder: Path) -> None:
     (folder / "config.json").unlink()
     if content is not None:
         (folder / "config.json").write_text(content, "utf-8")
     assert str(folder / "config.json") in failure(folder).problem
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", pytest.param("[" * 100_000, id="nested")])
+def test_a_generation_config_that_is_none_is_named(content: str, folder: Path) -> None:
+    """transformers reads it beside the weights, though nothing here uses it."""
+    (folder / "generation_config.json").write_text(content, "utf-8")
+    assert str(folder / "generation_config.json") in failure(folder).problem
 
 
 def test_missing_extra_and_misshapen_weights_are_named(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -321,7 +344,62 @@ def test_what_is_no_original_checkpoint_is_refused(kind: str, original: Path) ->
             torch.save({"model": {"itm_head.weight": 3}}, original)
         case "a list":
             torch.save([1, 2], original)
-    assert str(original) in failure(original).problem
+    error = failure(original)
+    assert str(original) in error.problem
+    assert kind in ("no model", "no tensors", "a list") or f"Delete {original}" in error.remedy
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_damaged_file_is_an_error_whatever_its_bytes_are(legacy: bool, tmp_path: Path) -> None:
+    file = tmp_path / "model.pth"
+    state = {"itm_head.weight": torch.zeros(2, 3), "temp": torch.tensor(1.0)}
+    torch.save({"model": state}, file, _use_new_zipfile_serialization=not legacy)
+    content = file.read_bytes()
+    draw = random.Random(1)
+    found = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an unusual pickle protocol
+        for _ in range(200):
+            damaged = bytearray(content)
+            damaged[draw.randrange(min(len(content), 500))] = draw.randrange(256)
+            file.write_bytes(damaged)
+            try:
+                read_stored(file, "retrieval")
+            except CheckpointError as error:  # any other is the defect
+                found.add(type(error.__cause__).__name__)
+    assert {"UnpicklingError", "UnicodeDecodeError", "RuntimeError"} & found
+    assert len(found) > 4
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "named"),
+    [
+        ("visual_encoder.pos_embed", torch.tensor(1.0), r"position_embedding as torch\.float32 of shape \(\)"),
+        ("visual_encoder.pos_embed", torch.zeros(5), r"position_embedding as torch\.float32 of shape \(5,\)"),
+        ("visual_encoder.pos_embed", torch.zeros(1, 145, 192).long(), r"position_embedding as torch\.int64"),
+        ("visual_encoder.pos_embed", torch.zeros(1, 144, 192), "and an image 144 positions"),
+        ("visual_encoder.pos_embed", torch.zeros(1, 1, 192), "and an image 1 positions"),
+        ("text_encoder.embeddings.word_embeddings.weight", torch.zeros(3), r"of shape \(3,\)"),
+        ("text_encoder.embeddings.word_embeddings.weight", torch.zeros(0, 128), r"of shape \(0, 128\)"),
+        ("text_encoder.embeddings.word_embeddings.weight", torch.zeros(30524, 32), "widths 32 and 192"),
+        ("visual_encoder.patch_embed.proj.weight", torch.zeros(192), r"of shape \(192,\)"),
+        ("visual_encoder.patch_embed.proj.weight", torch.zeros(192, 3, 1, 400), "patches 400 pixels a side"),
+        (7, torch.zeros(1), "no state dict under `model`"),
+    ],
+)
+def test_weights_of_impossible_shapes_are_refused(
+    name: object, tensor: torch.Tensor, named: str, model: BlipForImageTextRetrieval, original: Path
+) -> None:
+    torch.save({"model": {**original_state(model), name: tensor}}, original)
+    with pytest.raises(CheckpointError, match=named) as caught:
+        load(original)
+    assert str(original) in caught.value.problem
+    assert caught.value.remedy
+
+
+def test_a_layer_number_beyond_the_others_is_a_layer_that_is_left_over(original: Path) -> None:
+    rewrite(original, "add", "visual_encoder.blocks.999999999.norm1.bias")
+    assert "layers.999999999.layer_norm1.bias" in failure(original).problem
 
 
 def test_without_vocabulary_the_error_says_which_file_to_put_where(original: Path) -> None:
@@ -340,10 +418,38 @@ def test_the_vocabulary_comes_from_the_hub_at_a_pinned_revision(
     shutil.move(original.parent / "vocab.txt", tmp_path / "hub" / "vocab.txt")
     asked = []
 
-    def download(repository: str, name: str, *, revision: str) -> str:
+    def download(repository: str, name: str, *, revision: str, local_files_only: bool = False) -> str:
         asked.append((repository, name, revision))
+        if local_files_only:
+            raise LocalEntryNotFoundError("not here")
         return str(tmp_path / "hub" / "vocab.txt")
 
-    monkeypatch.setattr(_blip_checkpoint, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     assert load(original)._tokenize("a cat") == (101, 1037, 4937, 102)
-    assert asked == [("google-bert/bert-base-uncased", "vocab.txt", "86b5e0934494bd15c9632b12f734a8a67f723594")]
+    assert asked == [("google-bert/bert-base-uncased", "vocab.txt", "86b5e0934494bd15c9632b12f734a8a67f723594")] * 2
+
+
+def test_an_unreachable_hub_is_asked_once_and_before_the_weights_are_read(
+    original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """huggingface_hub's own retries take half a minute."""
+
+    class Session:
+        def head(self, url: str, timeout: float) -> None:
+            asked.append(url)
+            raise OSError("the network is down")
+
+    def download(repository: str, name: str, *, revision: str, local_files_only: bool = False) -> str:
+        assert local_files_only
+        raise LocalEntryNotFoundError("not here")
+
+    asked: list[str] = []
+    (original.parent / "vocab.txt").unlink()
+    original.write_bytes(b"not read")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    assert "no vocab.txt" in failure(original).problem
+    with pytest.raises(CheckpointError, match=r"no vocab\.txt"):
+        convert_nlvr2(original, original.parent / "folder")
+    assert asked == [constants.ENDPOINT] * 2

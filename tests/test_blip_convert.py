@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from evalkit.testing import declarations
 from evalkit.types import MatchRequest
 from evalkit_adapters._blip_nlvr2 import BlipForNlvr2
 from evalkit_adapters._blip_visdial import BlipForVisdial
-from evalkit_adapters.blip_convert import convert_nlvr2, convert_visdial, restore_nlvr2
+from evalkit_adapters.blip_convert import convert_nlvr2, convert_visdial, restore_nlvr2, restore_visdial
 
 SIZES = {"hidden_size": 128, "intermediate_size": 96, "num_attention_heads": 2}
 """64 dimensions a head, which an original file does not say."""
@@ -106,12 +108,33 @@ def test_position_embeddings_of_another_size_are_kept_and_resampled_when_loaded(
     check_same(*ours)
 
 
-def test_a_dialog_network_is_converted_likewise(tmp_path: Path, original: Path) -> None:
+def test_a_dialog_network_is_converted_likewise_and_back(tmp_path: Path, original: Path) -> None:
     model = BlipForVisdial(config(text_layers=2))
     randomize(model, seed=7)
-    torch.save({"model": {original_name(name): tensor for name, tensor in model.state_dict().items()}}, original)
+    stored = {original_name(name): tensor for name, tensor in model.state_dict().items()}
+    stored["text_encoder.embeddings.position_ids"] = torch.arange(64)[None]
+    torch.save({"model": stored}, original)
     convert_visdial(original, tmp_path / "folder")
     check_same(dict(model.state_dict()), dict(load(tmp_path / "folder", "visdial").network.model.state_dict()))
+    restore_visdial(tmp_path / "folder", tmp_path / "back.pth")
+    check_same(stored, torch.load(tmp_path / "back.pth", weights_only=True)["model"])
+    with pytest.raises(CheckpointError, match=r"weights of BLIP's NLVR2 model: missing cls_head"):
+        restore_nlvr2(tmp_path / "folder", tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o007])
+def test_what_is_written_has_the_rights_of_any_new_file(umask: int, original: Path, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        convert_nlvr2(original, tmp_path / "folder")
+        restore_nlvr2(tmp_path / "folder", tmp_path / "back.pth")
+    finally:
+        os.umask(before)
+    files = [*(tmp_path / "folder").iterdir(), tmp_path / "back.pth"]
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in files} == {
+        path.name: 0o666 & ~umask for path in files
+    }
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o777 & ~umask
 
 
 @pytest.mark.parametrize(
@@ -181,8 +204,13 @@ def test_the_command_refuses_by_name(original: Path, tmp_path: Path) -> None:
 
 
 def test_converters_are_found_by_entry_point_and_light() -> None:
-    assert {"blip-nlvr2", "blip-nlvr2-original", "blip-visdial"} <= set(registry.converter_names())
-    assert registry.load_converter("blip-nlvr2") is convert_nlvr2
+    for name, convert in {
+        "blip-nlvr2": convert_nlvr2,
+        "blip-nlvr2-original": restore_nlvr2,
+        "blip-visdial": convert_visdial,
+        "blip-visdial-original": restore_visdial,
+    }.items():
+        assert registry.load_converter(name) is convert
     declarations.check_imports("evalkit_adapters.blip_convert")
 
 

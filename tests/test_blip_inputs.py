@@ -88,7 +88,9 @@ def test_a_vocabulary_may_go_on_after_bert(bert: Path, tmp_path: Path) -> None:
     assert load_tokenizer(longer)("a cat") == load_tokenizer(bert / "vocab.txt")("a cat")
 
 
-@pytest.mark.parametrize("change", ["shorter", "swapped", "not json", "other json", "binary"])
+@pytest.mark.parametrize(
+    "change", ["shorter", "swapped", "not json", "other json", "nested json", "T5's json", "binary"]
+)
 def test_another_vocabulary_is_refused_by_name(change: str, bert: Path, tmp_path: Path) -> None:
     words = (bert / "vocab.txt").read_text("utf-8").split("\n")
     file = tmp_path / ("tokenizer.json" if "json" in change else "vocab.txt")
@@ -101,6 +103,10 @@ def test_another_vocabulary_is_refused_by_name(change: str, bert: Path, tmp_path
         file.write_text('{"model":', "utf-8")
     elif change == "other json":
         file.write_text('{"model": {}}', "utf-8")
+    elif change == "nested json":
+        file.write_text("[" * 100_000, "utf-8")
+    elif change == "T5's json":
+        file.write_text('{"model": {"type": "Unigram", "vocab": [["<pad>", 0.0], ["</s>", 0.0]]}}', "utf-8")
     else:
         file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CheckpointError) as caught:
@@ -184,6 +190,8 @@ def test_an_original_file_has_the_official_transform(tmp_path: Path) -> None:
         ({"size": {"height": 48, "width": 32}}, "size"),
         ({"size": {"shortest_edge": 48}}, "size"),
         ({"image_mean": [0.5]}, "image_mean"),
+        ({"image_mean": 0.5}, "image_mean"),
+        ({"image_std": ["0.5"] * 3}, "image_std"),
     ],
 )
 def test_another_preprocessing_is_refused(changes: dict[str, object], named: str, tmp_path: Path) -> None:
@@ -192,7 +200,7 @@ def test_another_preprocessing_is_refused(changes: dict[str, object], named: str
     assert "preprocessor_config.json" in caught.value.problem
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]"])
+@pytest.mark.parametrize("content", [None, "{", "[]", pytest.param("[" * 100_000, id="nested")])
 def test_a_missing_or_broken_processor_file_is_named(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "preprocessor_config.json").write_text(content, "utf-8")

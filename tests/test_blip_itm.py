@@ -270,6 +270,18 @@ def test_half_precision_drifts_little_and_answers_in_float32(
     assert cosines.min() > 0.995
 
 
+def test_a_head_rounds_no_logit_to_half_precision(folder: Path, images: list[np.ndarray]) -> None:
+    """In bfloat16 there are few numbers between -1 and 1, and most of a long list of candidates would tie."""
+    texts = tuple(f"{number} dogs" for number in range(60))
+    for scoring in ("logit", "log_odds"):
+        (scores,) = load(folder, dtype="bfloat16").match(
+            [MatchRequest(images=(images[0],), texts=texts, scoring=scoring)]
+        )
+        rounded = torch.from_numpy(scores).bfloat16().float().numpy()
+        assert (rounded != scores).mean() > 0.9
+        assert len(set(scores.tolist())) > 55
+
+
 class TestConformance(AdapterConformance):
     adapter = narrowed("encode_image", "encode_text", "match")
     purpose = "retrieval"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -288,6 +289,12 @@ def test_a_folder_must_be_complete(folder: Path, tmp_path: Path) -> None:
         load(broken, "nlvr2")
 
 
+def test_the_head_rounds_no_logit_to_half_precision(folder: Path, images: list[np.ndarray]) -> None:
+    texts = tuple(f"there are {number} dogs" for number in range(60))
+    (scores,) = load(folder, "nlvr2", "bfloat16").match([asked(images[0], images[1], *texts)])
+    assert (torch.from_numpy(scores).bfloat16().float().numpy() != scores).mean() > 0.9
+
+
 def test_weights_of_another_network_are_refused(folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"exactly the weights of BLIP's retrieval model: missing itm_head\.bias"):
         load(folder, "retrieval")
@@ -299,6 +306,19 @@ def test_preprocessing_says_what_is_done(folder: Path, adapter: BlipAdapter) -> 
     assert described.text == "BLIP caption cleaning, 40 words"
     assert dict(described.details)["first_token"] == "[ENC]"
     assert "beam_search" not in dict(described.details)
+    assert "position_embeddings" not in dict(described.details)
+
+
+@pytest.mark.parametrize("purpose", ["nlvr2", "visdial", "vqa"])
+def test_preprocessing_says_that_positions_are_resampled(purpose: str, folder: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "preprocessor_config.json"):
+        shutil.copy(folder / name, tmp_path)
+    file = tmp_path / "preprocessor_config.json"
+    settings = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps({**settings, "size": {"height": 64, "width": 64}}), "utf-8")
+    checkpoint = Checkpoint(source="x", revision=None, paths=(tmp_path,), digest="x", purpose=purpose)
+    told = dict(BlipAdapter.describe(checkpoint).details)["position_embeddings"]
+    assert told == "stored for 32 pixels, resampled (bicubic)"
 
 
 def test_the_card_knows_the_official_file() -> None:

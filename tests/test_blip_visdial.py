@@ -138,9 +138,14 @@ def test_a_dialog_has_as_many_tokens_as_there_are_positions(adapter: BlipAdapter
 
 
 # ----------------------------------------------------------------------------------------------------------- refusals
+def test_an_empty_caption_is_a_caption_without_words(adapter: BlipAdapter, images: list[np.ndarray]) -> None:
+    """As one of punctuation alone is: one such dialog must not end a run."""
+    empty, marks, told = (adapter.match([asked(images[0], *DIALOGS, caption=it)])[0] for it in ("", "...", "a dog"))
+    np.testing.assert_array_equal(empty, marks)
+    assert np.abs(empty - told).min() > 1e-4
+
+
 def test_other_requests_are_refused(adapter: BlipAdapter, images: list[np.ndarray]) -> None:
-    with pytest.raises(CapabilityError, match="reads a caption beside the image, and was given none"):
-        adapter.match([MatchRequest(images=(images[0],), texts=("a",))])
     with pytest.raises(CapabilityError, match="takes one image with a text, and was given 2"):
         adapter.match([MatchRequest(images=(images[0], images[1]), texts=("a",), context="b")])
     with pytest.raises(CapabilityError, match="blip was loaded for visdial, and generate needs"):
@@ -157,21 +162,44 @@ def test_a_retrieval_network_takes_no_context(tmp_path: Path, shared_fixtures: P
     assert "zero-shot" in caught.value.remedy
 
 
+def test_a_dialog_network_loaded_for_captions_says_which_route_it_is_for(
+    folder: Path, original: Path, tmp_path: Path
+) -> None:
+    """`evalkit run --model blip --checkpoint VISDIAL --task visdial`, which takes the route `itm`."""
+    for path in (folder, original):
+        with pytest.raises(CheckpointError, match=r"text_proj") as caught:
+            load(path, "retrieval/coco")
+        assert "-o route=match" in caught.value.remedy
+
+
 # ------------------------------------------------------------------------------------------------------------- weights
-def test_an_original_file_is_loaded_to_the_bit(tmp_path: Path, shared_fixtures: Path) -> None:
+@pytest.fixture(scope="module")
+def model() -> BlipForVisdial:
+    """Like BLIP in what an original file does not say: 64 dimensions a head, 384 pixels."""
     sizes = {"hidden_size": 128, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
-    model = BlipForVisdial(
+    made = BlipForVisdial(
         BlipConfig(
             text_config={**sizes, "max_position_embeddings": 64},
             vision_config={**sizes, "image_size": 384, "patch_size": 96},
         )
     )
-    randomize(model, seed=3)
+    randomize(made, seed=3)
+    return made
+
+
+@pytest.fixture(scope="module")
+def original(model: BlipForVisdial, tmp_path_factory: pytest.TempPathFactory, shared_fixtures: Path) -> Path:
+    place = tmp_path_factory.mktemp("original")
     state = {original_name(name): tensor for name, tensor in model.state_dict().items()}
+    torch.save({"model": state}, place / "visdial.pth")
+    shutil.copyfile(shared_fixtures / "tokenizers" / "bert" / "vocab.txt", place / "vocab.txt")
+    return place / "visdial.pth"
+
+
+def test_an_original_file_is_loaded_to_the_bit(model: BlipForVisdial, original: Path) -> None:
+    state = torch.load(original, weights_only=True)["model"]
     assert {name.partition(".")[0] for name in state} == {"visual_encoder", "text_encoder", "itm_head"}
-    torch.save({"model": state}, tmp_path / "visdial.pth")
-    shutil.copyfile(shared_fixtures / "tokenizers" / "bert" / "vocab.txt", tmp_path / "vocab.txt")
-    ours = load(tmp_path / "visdial.pth", "visdial").network.model.state_dict()
+    ours = load(original, "visdial").network.model.state_dict()
     assert ours.keys() == model.state_dict().keys()
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(ours[name], tensor, rtol=0, atol=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,20 @@ from evalkit.errors import CapabilityError, ConfigError, DataError
 from evalkit.families.caption_filtering import CapfiltOptions, CapfiltSample
 from evalkit.families.caption_judging import OWN_RECIPE, QUESTION, ROUTES, judging_route, prompt_of
 from evalkit.metrics.binary import auroc
+from evalkit.runner import rescore
 from evalkit.task import ModelProfile
 from evalkit.testing.fake import FakeEncoder, FakeEverything, FakeMatcher, fake_adapter
-from evalkit.types import Capability, Decoding, MatchKind, ModelCard, Recipe, Variant
+from evalkit.types import (
+    CandidateScore,
+    Capability,
+    Decoding,
+    ImageRef,
+    MatchKind,
+    ModelCard,
+    Preprocessing,
+    Recipe,
+    Variant,
+)
 from evalkit_tasks.capfilt import Capfilt
 
 
@@ -80,14 +92,19 @@ def made(file: Path, captions: Sequence[tuple[str, str]]) -> str:
     return str(file)
 
 
+def machine_made(data: Path, file: str, limit: int | None = None) -> list[tuple[str, ...]]:
+    task = Capfilt(CapfiltOptions(captions=file))
+    return task.negatives(task.samples(data, limit))
+
+
 def test_machine_made_captions_are_the_negatives(tmp_path: Path) -> None:
     data = photos(tmp_path)
     file = made(tmp_path / "made.json", [(image, f"made of {image}") for image in CAPTIONS] + [("a", "another")])
-    found = samples(data, captions=file)
-    assert [one.negatives for one in found[:2]] == [("made of a", "another"), ("made of b",)]
+    assert machine_made(data, file)[:2] == [("made of a", "another"), ("made of b",)]
+    few = made(tmp_path / "few.json", [("a", "x")])
     with pytest.raises(DataError, match="no caption of 6 of 7 images; the first is b"):
-        samples(data, captions=made(tmp_path / "few.json", [("a", "x")]))
-    assert len(samples(data, 1, captions=str(tmp_path / "few.json"))) == 1
+        machine_made(data, few)
+    assert machine_made(data, few, 1) == [("x",)]
 
 
 def test_options_that_do_not_go_together() -> None:
@@ -181,6 +198,80 @@ def test_by_a_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.protocols[0].prompt == QUESTION
     assert "accuracy" in values(result)
     assert len({score for one in predictions for score in one.scores}) > 5  # type: ignore[attr-defined]
+
+
+class Honest(FakeEverything):
+    """Says Yes to what is true, No to what is wrong, and of a bird neither more than the other."""
+
+    card = replace(FakeEverything.card, name="honest")
+
+    def score_candidates(self, requests: Any) -> list[list[CandidateScore]]:
+        answers = []
+        for request in requests:
+            text = request.turns[-1].text
+            odds = {"bird": 0.0, "wrong": -3.0}.get(text.split('"')[1], 3.0)
+            answers.append(
+                [CandidateScore(logprob=odds if one == "Yes" else 0.0, tokens=1) for one in request.candidates]
+            )
+        return answers
+
+
+def test_yes_is_for_true_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Honest)
+    file = made(tmp_path / "made.json", [(image, "wrong") for image in CAPTIONS])
+    options = {"route": "yes-no", "captions": file}
+    result, predictions = run_task("capfilt", "honest", photos(tmp_path), tmp_path, **options)
+    assert [one.scores for one in predictions if one.sample_id in "be"] == [(3.0, 3.0, 3.0), (3.0, 0.0)]  # type: ignore[attr-defined]
+    assert {one.negative_scores for one in predictions} == {(-3.0,)}  # type: ignore[attr-defined]
+    found = values(result)
+    assert found["auroc"] == found["ap"] == found["kept_precision"] == 100.0
+    assert found["kept_negatives"] == 0.0
+    # neither Yes nor No is no Yes: at exactly 0 a caption is dropped
+    assert found["kept_recall"] == pytest.approx(100 * 12 / 13)
+    assert found["accuracy"] == pytest.approx(100 * 19 / 20)
+    assert "By chance auroc is 50.0, and ap 65.0: the share of true captions." in result.notes
+
+
+@pytest.mark.parametrize(
+    ("images", "captions", "name"),
+    [
+        (5000, 25010, "coco-karpathy-capfilt-swapped"),
+        (5000, 25009, "coco-karpathy-capfilt-swapped-subset-5000"),
+        (4999, 25010, "coco-karpathy-capfilt-swapped-subset-4999"),
+    ],
+)
+def test_the_whole_split_is_known_by_images_and_captions(images: int, captions: int, name: str) -> None:
+    given = [
+        CapfiltSample(
+            id=str(number),
+            cluster=str(number),
+            image=ImageRef(id=str(number), source=b""),
+            captions=("x",) * (captions // images + (number < captions % images)),
+            negatives=(),
+        )
+        for number in range(images)
+    ]
+    assert sum(len(one.captions) for one in given) == captions
+    (protocol,) = Capfilt(CapfiltOptions()).protocols(given, ROUTES[0], Preprocessing(image="", text=""))
+    assert protocol.name == name
+
+
+def test_a_run_is_scored_again_from_anywhere_and_without_the_captioners_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, fake_adapter(FakeMatcher))
+    made(tmp_path / "made.json", [(image, "wrong") for image in CAPTIONS])
+    data = photos(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    result, _ = run_task("capfilt", "fake_matcher", data, tmp_path, captions="made.json")
+    assert result.options["captions"] == str(tmp_path / "made.json")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "made.json").unlink()
+    assert rescore(tmp_path / "runs" / result.run_id, data) == result.metrics
+    with pytest.raises(DataError, match=r"made.json: there is no such file. Correct its name") as refused:
+        run_task("capfilt", "fake_matcher", tmp_path / "no-data", tmp_path, captions="../made.json")
+    assert "no such file" in refused.value.problem  # before the data is looked for
 
 
 def test_by_cosine_there_is_no_threshold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from evalkit.progress import SilentProgress
 from evalkit.testing.fake import FakeEncoder, FakeEverything, FakeMatcher, fake_adapter
 from evalkit.tools.capfilt import FilterConfig, Filtered, filter_captions, probability
 from evalkit.tools.caption_files import read_caption_file
-from evalkit.types import FloatArray
+from evalkit.types import CandidateScore, CheckpointRef, Decoding, FloatArray, Recipe, Variant
 
 
 class Words(FakeMatcher):
@@ -151,6 +151,13 @@ def test_everything_kept_is_the_same_content(tmp_path: Path, images: Path) -> No
         ('[{"image": ', "the JSON is truncated"),
         ({"annotations": []}, "has no 'images'"),
         (
+            {
+                "images": [{"id": 7, "file_name": "a.png"}, {"id": "7", "file_name": "b.png"}],
+                "annotations": [{"image_id": 7, "caption": "x"}],
+            },
+            "image 7 occurs twice, the second time at images[1]",
+        ),
+        (
             {"images": [], "annotations": [{"image_id": 1, "caption": "x"}]},
             "annotations[0] is of image 1, which is not among the images",
         ),
@@ -162,6 +169,7 @@ def test_files_that_cannot_be_used(tmp_path: Path, content: Any, problem: str) -
         read_caption_file(file, None)
     assert problem in raised.value.problem
     assert str(file) in raised.value.problem
+    assert raised.value.remedy.startswith("Correct it;")  # it is the user's own
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -192,9 +200,67 @@ def test_by_a_question(tmp_path: Path, images: Path) -> None:
     assert done.kept + done.dropped == 6
 
 
+class Asked(FakeEverything):
+    """Its likelihoods of Yes and No differ by the number at the end of the question; which one its weights want."""
+
+    card = replace(
+        FakeEverything.card,
+        name="asked",
+        matches=("pair",),
+        variants=tuple(
+            Variant(
+                name=name,
+                checkpoints={"default": CheckpointRef(source=f"./{name}", revision=None)},
+                recipes={"vqa": Recipe(prompt=prompt, decoding=Decoding(max_new_tokens=1), source="")},
+            )
+            for name, prompt in (("one", "{question}"), ("two", "Q: {question}"))
+        ),
+    )
+    questions: ClassVar[list[str]] = []
+
+    def score_candidates(self, requests: Any) -> list[list[CandidateScore]]:
+        self.questions.extend(request.turns[-1].text for request in requests)
+        return [
+            [CandidateScore(logprob=_odds(request, candidate), tokens=1) for candidate in request.candidates]
+            for request in requests
+        ]
+
+
+def _odds(request: Any, candidate: str) -> float:
+    number = float(request.turns[-1].text.split('"')[1].split()[-1])
+    return number if candidate == "Yes" else 0.0
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Asked.questions = []
+    install(monkeypatch, Asked)
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two", "mine"):
+        (tmp_path / name).write_bytes(name.encode())
+
+
+@pytest.mark.usefixtures("asked")
+def test_yes_keeps_and_no_drops(tmp_path: Path, images: Path) -> None:
+    _, text = filtered(written(tmp_path, ROWS), images, choice=ModelChoice(name="asked"))
+    assert json.loads(text) == [ROWS[0], {**ROWS[2], "caption": ["good 0.5", "good 3"]}]
+
+
+@pytest.mark.usefixtures("asked")
+def test_weights_are_asked_as_their_variant_wants_it(tmp_path: Path, images: Path) -> None:
+    file = written(tmp_path, ROWS[:1])
+    filtered(file, images, choice=ModelChoice(name="asked", checkpoint="./two"))
+    filtered(file, images, choice=ModelChoice(name="asked", checkpoint="./mine", variant="one"))
+    assert [question.startswith("Q: ") for question in Asked.questions] == [True, False]
+    with pytest.raises(ConfigError, match="which prompt ./mine wants depends on the variant"):
+        filtered(file, images, choice=ModelChoice(name="asked", checkpoint="./mine"))
+
+
 def test_a_model_that_only_embeds_cannot(tmp_path: Path, images: Path) -> None:
-    with pytest.raises(CapabilityError, match="The caption filter needs match for captions, or score_candidates"):
+    with pytest.raises(CapabilityError, match="The caption filter needs match for captions, or score_candidates") as caught:
         filtered(written(tmp_path, ROWS), images, choice=ModelChoice(name="fake_encoder"))
+    # not "evalkit list" alone, which shows such models at the task `capfilt`
+    assert caught.value.remedy.startswith("The filter needs a probability: choose a model with match or score_candi")
 
 
 # -- failures, scores, stops -------------------------------------------------------------------------------------------
@@ -247,6 +313,26 @@ def test_a_stopped_one_goes_on(tmp_path: Path, images: Path) -> None:
     done, _ = filtered(file, images, resources=small)
     assert (done.kept, done.dropped) == (3, 3)
     assert len(Words.asked) == len(set(Words.asked)) == 6
+
+
+def test_where_every_image_failed_nothing_is_written(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match=r"Every image failed; the first: .*a.png"):
+        filtered(written(tmp_path, ROWS), tmp_path / "none", on_error="skip", scores=tmp_path / "scores.csv")
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "scores.csv").exists()
+
+
+@pytest.mark.parametrize("which", ["output", "scores"])
+def test_no_image_is_overwritten(tmp_path: Path, images: Path, which: str) -> None:
+    file, photo = written(tmp_path, ROWS), images / "sub" / "b.png"
+    before = photo.read_bytes()
+    (tmp_path / "link").symlink_to(photo)
+    for target in (photo, images / "sub" / ".." / "sub" / "b.png", tmp_path / "link"):
+        with pytest.raises(StoreError, match="is read, so it is not written"):
+            filtered(file, images, **{which: target})
+    assert photo.read_bytes() == before
+    assert Words.asked == []
 
 
 def test_places_that_are_not_written(tmp_path: Path, images: Path) -> None:

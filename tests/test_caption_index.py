@@ -17,7 +17,7 @@ from evalkit.families.captioned_photos import CaptionedSample
 from evalkit.families.captioning import OWN_RECIPE
 from evalkit.registry import profile
 from evalkit.testing.fake import FakeEncoder, FakeEverything, fake_adapter
-from evalkit.types import Embeddings, FloatArray, ImageRef
+from evalkit.types import Embeddings, Failure, FloatArray, ImageRef
 from evalkit_tasks.caption_index import CaptionIndex
 
 WRITER = fake_adapter(FakeEverything, name="writer")
@@ -125,6 +125,40 @@ def test_equal_captions_tie_and_ties_count_against() -> None:
     same: dict[str, Sequence[float]] = dict.fromkeys(("same", "person's a", "person's b", "person's c"), (1.0, 0.0))
     index: Any = TwoSided(same, same)
     assert [(one.i2t_rank, one.t2i_ranks) for one in placed(index, samples, made)] == [(2, (2,))] * 3
+
+
+@pytest.mark.parametrize("unheard", ["model's b", "person's b"])
+@pytest.mark.parametrize("side", ["text", "query"])
+def test_an_image_whose_caption_has_no_embedding_fails_and_is_not_found(unheard: str, side: str) -> None:
+    class Deaf(TwoSided):
+        def encode_text(self, texts: Sequence[str]) -> Embeddings:
+            return self.heard(super().encode_text(texts), texts, side == "text")
+
+        def encode_query(self, texts: Sequence[str]) -> Embeddings:
+            return self.heard(super().encode_query(texts), texts, side == "query")
+
+        def heard(self, whole: Embeddings, texts: Sequence[str], deaf: bool) -> Embeddings:
+            lost = [row for row, text in enumerate(texts) if deaf and text == unheard]
+            vectors = whole.vectors.copy()
+            vectors[lost] = 0
+            return Embeddings(vectors=vectors, failures={row: Failure(sample=unheard, reason="lost") for row in lost})
+
+    samples = [
+        CaptionedSample(id=name, cluster=name, image=ImageRef(id=name, source=b""), captions=(f"person's {name}",))
+        for name in "abc"
+    ]
+    made = [CaptionIndexPrediction(sample_id=name, failure=None, caption=f"model's {name}") for name in "abc"]
+    # every cosine of b with another is above that of another with its own: in the gallery, b would come first
+    vectors: dict[str, Sequence[float]] = {}
+    for writer in ("person's", "model's"):
+        vectors |= {f"{writer} a": (-1, 0), f"{writer} b": (1, 0), f"{writer} c": (0, 1)}
+    vectors["model's a"] = (0.6, -0.8)
+    placements = placed(Deaf(vectors, vectors), samples, made)  # type: ignore[arg-type] # a stand-in for `Model`
+    assert [one.failure for one in placements] == [None, "lost", None]
+    assert placements[1].i2t_rank is None
+    assert max(rank for one in placements if one.failure is None for rank in (one.i2t_rank or 0, *one.t2i_ranks)) == 1
+    with pytest.raises(DataError, match="Every image failed; the first: lost"):
+        placed(Deaf(vectors, vectors), samples[1:2], made[1:2])  # type: ignore[arg-type] # as above
 
 
 def test_nothing_left() -> None:

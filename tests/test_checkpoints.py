@@ -15,6 +15,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
 
 from evalkit.checkpoints import checkpoint_ref, content_sha256, resolve
 from evalkit.errors import CheckpointError, PluginError
@@ -268,6 +269,9 @@ def test_a_hub_id_without_revision_may_have_been_meant_as_a_path(hub: Path) -> N
         resolve(CheckpointRef(source="weigths/clip"), "retrieval")
 
 
+MODULES = {"config.json": b"{}", "modules.json": b"[]", "model.safetensors": b"", "2_Dense/config.json": b"{}"}
+
+
 class Hub:
     """Stands for `snapshot_download`: what is on the hub, and what was asked of it."""
 
@@ -291,13 +295,8 @@ class Hub:
             if not snapshot.is_dir():
                 raise LocalEntryNotFoundError("not here")
             return str(snapshot)
-        wanted = {
-            name: data
-            for name, data in self.files.items()
-            if any(Path(name).match(pattern) for pattern in allow_patterns)
-            and not any(Path(name).match(pattern) for pattern in ignore_patterns)
-        }
-        return str(folder_with(snapshot, wanted))
+        wanted = filter_repo_objects(self.files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
+        return str(folder_with(snapshot, {name: self.files[name] for name in wanted}))
 
 
 @pytest.mark.parametrize(
@@ -311,8 +310,16 @@ class Hub:
             {"config.json": b"{}", "vocab.txt": b"", "pytorch_model.bin": b"", "tf_model.h5": b"", "spiece.model": b""},
             {"config.json", "vocab.txt", "pytorch_model.bin", "spiece.model"},
         ),
+        (
+            {**MODULES, "2_Dense/pytorch_model.bin": b"", "onnx/model.safetensors": b"", "2024/model.bin": b""},
+            {*MODULES, "2_Dense/pytorch_model.bin"},
+        ),
+        (
+            {**MODULES, "2_Dense/model.safetensors": b"", "pytorch_model.bin": b"", "openvino/openvino_model.bin": b""},
+            {*MODULES, "2_Dense/model.safetensors"},
+        ),
     ],
-    ids=["safetensors", "pickled only"],
+    ids=["safetensors", "pickled only", "a pickled module", "modules"],
 )
 def test_a_download_fetches_what_is_needed_and_a_second_one_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_hub: dict[str, bytes], fetched: set[str]
@@ -320,11 +327,27 @@ def test_a_download_fetches_what_is_needed_and_a_second_one_nothing(
     stand_in = Hub(tmp_path, on_hub)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", stand_in)
     first = resolve(CheckpointRef(source="a/b", revision=COMMIT), "x")
-    assert {file.name for file in first.path.iterdir()} == fetched
+    assert {file.relative_to(first.path).as_posix() for file in first.path.rglob("*") if file.is_file()} == fetched
     assert stand_in.asked[0] == ("*.safetensors", True)
     stand_in.asked.clear()
     assert resolve(CheckpointRef(source="a/b", revision=COMMIT), "x") == first
     assert all(local_only for _, local_only in stand_in.asked)
+
+
+def test_a_module_that_was_left_out_of_an_earlier_download_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = Hub(tmp_path, {**MODULES, "2_Dense/model.safetensors": b""})
+    folder_with(tmp_path / COMMIT, MODULES)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", stand_in)
+    found = resolve(CheckpointRef(source="a/b", revision=COMMIT), "x")
+    assert (found.path / "2_Dense" / "model.safetensors").is_file()
+
+
+def test_a_module_without_weights_on_this_machine_is_named(hub: Path) -> None:
+    cached(hub, "a/b", MODULES)
+    with pytest.raises(CheckpointError, match=r"no complete weights in .*: looked for 2_Dense/model\.safetensors"):
+        resolve(CheckpointRef(source="a/b", revision=COMMIT), "x")
 
 
 def test_a_repository_without_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

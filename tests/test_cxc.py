@@ -532,6 +532,26 @@ def test_a_route_measures_what_it_embeds(
     mode = "i2i" if route is IMAGE else "t2t"
     assert values == {f"{mode}_r@1", f"{mode}_r@5", f"{mode}_r@10", f"{mode}_rprecision", "mean_recall"}
     assert protocols[0].prompt == ("" if route is IMAGE else "{caption}")
+    assert protocols[0].name == f"cxc-test-subset-4-{mode}"
+    assert route.part == mode  # which is how the matrix names the whole split's protocol
+
+
+def test_means_over_other_modes_have_another_protocol_name(samples: tuple[CrossmodalSample, ...]) -> None:
+    """A table holds one protocol name: text-only models must not stand above those that were also asked for images."""
+    task = Cxc(CrossmodalOptions())
+    unpaired = tuple(replace(each, rated_images=()) for each in samples)
+    alone = tuple(replace(each, rated_images=(), captions=each.captions[:1]) for each in samples[2:])
+    names = [
+        task.protocols(some, route, PREPROCESSING)[0].name
+        for some, route in ((samples, ALL), (samples, IMAGE), (samples, TEXT), (unpaired, ALL), (alone, ALL))
+    ]
+    assert names == [
+        "cxc-test-subset-4",
+        "cxc-test-subset-4-i2i",
+        "cxc-test-subset-4-t2t",
+        "cxc-test-subset-4-i2t-t2i-t2t",
+        "cxc-test-subset-2-i2t-t2i",
+    ]
 
 
 def test_what_fails_takes_no_part(samples: tuple[CrossmodalSample, ...]) -> None:
@@ -546,7 +566,7 @@ def test_what_fails_takes_no_part(samples: tuple[CrossmodalSample, ...]) -> None
         alone = task.predict(table(), rest, ALL, {})  # type: ignore[arg-type] # a test double
         assert tuple(each for row, each in enumerate(predictions) if row != failed) == alone
         protocols = task.protocols(rest, ALL, PREPROCESSING)
-        assert protocols[0].name == "cxc-test-subset-3"
+        assert protocols[0].name == "cxc-test-subset-3-i2t-t2i-t2t"
         assert task.score(samples, predictions, protocols) == task.score(rest, alone, protocols)
     with pytest.raises(DataError, match="Every image failed"):
         task.predict(table(unreadable="abcd"), samples, ALL, {})  # type: ignore[arg-type] # a test double
@@ -569,7 +589,7 @@ def test_what_is_left_out_is_counted(samples: tuple[CrossmodalSample, ...]) -> N
         " own captions, and of the correlations there is sis alone.",
         "No i2i numbers: no image has a right image.",
     )
-    assert task.protocols(own, ALL, PREPROCESSING)[0].name == "cxc-test-subset-2-own-captions"
+    assert task.protocols(own, ALL, PREPROCESSING)[0].name == "cxc-test-subset-2-own-captions-i2t-t2i-t2t"
     with pytest.raises(DataError, match="nothing to score"):
         task.score(
             own,
@@ -606,6 +626,20 @@ def test_the_route_is_what_the_model_can_embed(whole_root: Path) -> None:
         Cxc(CrossmodalOptions(modes="image")).route(profile("encode_text"))
     both = profile("encode_image", "encode_text")
     assert Cxc(CrossmodalOptions(modes="text")).route(both) == TEXT
+    assert Cxc(CrossmodalOptions(ratings="none")).route(both) == ALL
+
+
+def test_what_can_give_no_number_is_refused_before_anything_is_embedded(
+    shared_fixtures: Path, tmp_path: Path, samples: tuple[CrossmodalSample, ...]
+) -> None:
+    for modes, model in (("auto", profile("encode_image")), ("image", profile("encode_image", "encode_text"))):
+        with pytest.raises(CapabilityError, match="there is nothing to measure") as caught:
+            Cxc(CrossmodalOptions(ratings="none", modes=modes)).route(model)
+        assert caught.value.remedy.startswith("Choose a model that embeds texts too, with -o modes=auto")
+    task = Cxc(CrossmodalOptions())
+    task.route(profile("encode_image"))
+    with pytest.raises(DataError, match="None of 1 images .* nothing to measure"):
+        task.samples(cxc_root(shared_fixtures, tmp_path), 1)
 
 
 @pytest.mark.parametrize(
@@ -646,7 +680,8 @@ def test_ones_own_photos_need_no_ratings_and_ratings_are_not_left_out_by_mistake
     assert "evalkit data prepare cxc" in str(missing.value)
     task = Cxc(CrossmodalOptions(ratings="none"))
     samples = task.samples(root, None)
-    assert re.fullmatch(r"karpathy-layout-51-[0-9a-f]{6}-all-modes", task.split_name(samples))
+    assert re.fullmatch(r"karpathy-layout-51-[0-9a-f]{6}", task.split_name(samples))
+    assert task.protocols(samples, TEXT, PREPROCESSING)[0].name == f"{task.split_name(samples)}-t2t"
     assert not any(each.rated_captions or each.rated_images or any(each.rated_texts) for each in samples)
 
 

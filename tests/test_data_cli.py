@@ -390,6 +390,20 @@ def test_a_split_of_ones_own_is_never_a_part(shared_fixtures: Path, capsys: pyte
     assert output(capsys).endswith("51 images: 0 bad.\nEverything is in order.\n")
 
 
+def test_verify_looks_at_the_images_that_vote_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, name in enumerate(("train/cat/1.png", "train/dog/2.png", "val/cat/3.png", "val/dog/4.png")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / name)
+    data_cli.verify("imagefolder_knn", tmp_path)
+    assert "2 samples, 4 images: 0 bad.\nEverything is in order." in output(capsys)
+    (tmp_path / "train/dog/2.png").write_bytes(b"no image")
+    with pytest.raises(typer.Exit):
+        data_cli.verify("imagefolder_knn", tmp_path)
+    text = output(capsys)
+    assert "2 samples, 4 images: 1 bad." in text
+    assert "train/dog/2.png" in text
+
+
 @pytest.mark.parametrize(
     ("size", "says"),
     [

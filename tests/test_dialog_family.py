@@ -213,6 +213,97 @@ def test_dialogs_without_a_relevant_candidate_are_named_and_left_out_of_ndcg() -
     assert task.notes(task.samples(Path(), 1), ()) == ()
 
 
+def test_a_file_without_the_persons_answers_gives_ndcg_alone_and_says_so() -> None:
+    class Unanswered(SmallVisdial):
+        def dialogs(self, data_dir: Path, limit: int | None) -> tuple[Dialog, ...]:
+            rounds = tuple(replace(one, gt_index=None) for one in VAL[0].rounds)
+            return (replace(VAL[0], rounds=rounds),)
+
+    task = Unanswered(DialogOptions())
+    samples = task.samples(Path(), None)
+    route = task.route(profile(*ALL))
+    predictions = task.predict(RuleModel(likes_two), samples, route, {})  # type: ignore[arg-type] # as above
+    values = task.score(samples, predictions, task.protocols(samples, route, PREPROCESSING))
+    assert [one.metric for one in values] == ["ndcg"]
+    (note,) = task.notes(samples, predictions)
+    assert "(gt_index): there is NDCG, and no MRR" in note
+    hidden = SmallVisdial(DialogOptions(split="test-std"))  # where no number is expected
+    assert hidden.notes(hidden.samples(Path(), None), ()) == ()
+
+
+def test_only_the_official_number_of_rounds_and_options_has_the_official_name() -> None:
+    def name(dialogs: int, rounds: int, options: int, split: str = "val") -> str:
+        asked = DialogRound(question="q", answer="a", options=("a",) * options, gt_index=0)
+        told = replace(asked, options=(), gt_index=None)
+        one = DialogSample(
+            id="1", cluster="1", image=image("1"), caption="c", rounds=(told, *[asked] * rounds), dense=None
+        )
+        task = Visdial(DialogOptions(split=split))
+        route = task.route(profile(*ALL))
+        return task.protocols([one] * dialogs, route, PREPROCESSING)[0].name
+
+    assert name(2064, 10, 100) == Visdial.card.protocol == "visdial-1.0-val"
+    assert name(8000, 1, 100, "test-std") == "visdial-1.0-test-std"
+    assert name(2064, 10, 99) == name(2064, 9, 100) == "visdial-1.0-val-subset-2064"
+    assert name(2063, 10, 100) == "visdial-1.0-val-subset-2063"
+    assert name(8000, 2, 100, "test-std") == "visdial-1.0-test-std-subset-8000"
+
+
+def test_cosines_are_those_of_double_precision_wherever_a_text_stands() -> None:
+    """A float32 product of matrices sums otherwise: of these scores every third is off in the last place."""
+    random = np.random.default_rng(1)
+    options = tuple(str(number) for number in range(97))
+    vectors: dict[str, FloatArray] = {
+        one: random.standard_normal(768).astype(np.float32) for one in ("image", *options)
+    }
+    vectors = {name: (one / np.linalg.norm(one)).astype(np.float32) for name, one in vectors.items()}
+
+    class Table(RuleModel):
+        def encode_image(self, images: Sequence[ImageRef]) -> Embeddings:
+            return Embeddings(vectors=np.stack([vectors["image"]] * len(images)), failures={})
+
+        def encode_text(self, texts: Sequence[str]) -> Embeddings:
+            return Embeddings(vectors=np.stack([vectors[text.rpartition(" ")[2]] for text in texts]), failures={})
+
+    class One(SmallVisdial):
+        order: tuple[str, ...] = options
+
+        def dialogs(self, data_dir: Path, limit: int | None) -> tuple[Dialog, ...]:
+            asked = DialogRound(question="q", answer=self.order[0], options=self.order, gt_index=0)
+            return (replace(VAL[0], rounds=(asked,), dense=None),)
+
+    class Shuffled(One):
+        order = options[::-1][:61]
+
+    scores: list[dict[str, float]] = []
+    for task in (One(DialogOptions(route="similarity")), Shuffled(DialogOptions(route="similarity"))):
+        samples = task.samples(Path(), None)
+        (one,) = task.predict(Table(likes_two), samples, task.route(profile(*ALL)), {})  # type: ignore[arg-type] # as above
+        scores.append(dict(zip(task.order, one.rounds[0].scores, strict=True)))
+    exact = {one: float(np.float32(vectors[one].astype(float) @ vectors["image"].astype(float))) for one in options}
+    assert scores[0] == exact
+    assert scores[1] == {name: exact[name] for name in Shuffled.order}
+
+
+def test_a_dialog_of_which_a_text_has_no_embedding_fails() -> None:
+    class Deaf(RuleModel):
+        deaf_to = "why? red"
+
+        def encode_text(self, texts: Sequence[str]) -> Embeddings:
+            whole = super().encode_text(texts)
+            failures = {
+                row: Failure(sample=text, reason="too long") for row, text in enumerate(texts) if self.deaf_to in text
+            }
+            vectors = np.where([[row in failures] for row in range(len(texts))], 0, whole.vectors)
+            return Embeddings(vectors=vectors, failures=failures)
+
+    predictions, values, _ = run(Deaf(likes_two), profile(*ALL), route="similarity")
+    assert [one.failure for one in predictions] == [None, "too long"]
+    assert values["mrr"].n == 2
+    with pytest.raises(DataError, match="Every dialog failed"):
+        run(type("Stone", (Deaf,), {"deaf_to": ""})(likes_two), profile(*ALL), route="similarity")
+
+
 @pytest.mark.parametrize("name", ROUTES)
 def test_a_dialog_whose_image_cannot_be_read_is_counted_and_not_scored(name: str) -> None:
     predictions, values, _ = run(RuleModel(likes_two, unreadable=["7"]), profile(*ALL), route=name)
@@ -222,6 +313,21 @@ def test_a_dialog_whose_image_cannot_be_read_is_counted_and_not_scored(name: str
     assert "ndcg" not in values  # the one dialog left has no relevant candidate
     with pytest.raises(DataError, match="Every dialog failed"):
         run(RuleModel(likes_two, unreadable=["7", "8"]), profile(*ALL), route=name)
+
+
+def test_no_text_is_embedded_for_an_image_that_cannot_be_read() -> None:
+    """A thousand texts a dialog: with no image at all, ten minutes of work would come before the error."""
+    model = RuleModel(likes_two, unreadable=["7"])
+    run(model, profile(*ALL), route="similarity")
+    alone = RuleModel(likes_two)
+    task = SmallVisdial(DialogOptions(route="similarity"))
+    whole = task.samples(Path(), None)
+    list(task.predict(alone, whole[1:], task.route(profile(*ALL)), {}))  # type: ignore[arg-type] # a stand-in
+    assert model.texts == alone.texts
+    none = RuleModel(likes_two, unreadable=["7", "8"])
+    with pytest.raises(DataError, match="Every dialog failed"):
+        run(none, profile(*ALL), route="similarity")
+    assert none.texts == []
 
 
 def test_rounds_with_and_without_a_known_answer_are_not_mixed() -> None:

@@ -162,5 +162,5 @@ def test_what_is_refused() -> None:
     with pytest.raises(ConfigError, match="no place for the caption"):
         IllustrationOptions(prompt="x")
     mute = type("Mute", (), {"card": FakeEncoder.card, "encode_image": FakeEncoder.encode_image})
-    with pytest.raises(CapabilityError, match="needs encode_text"):
+    with pytest.raises(CapabilityError, match="needs encode_image and encode_text; fake_encoder has encode_image"):
         Illustrate(IllustrationOptions()).route(profile(mute, None))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,16 +13,19 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from captioned_world import install, picture, resources
+from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 from evalkit.cli.app import app
-from evalkit.errors import CapabilityError, ConfigError, DataError, ImageError, StoreError
+from evalkit.datasets import imagefolder
+from evalkit.errors import CapabilityError, ConfigError, DataError, ImageError, ModelOutputError, StoreError
+from evalkit.model import Model
 from evalkit.opening import ModelChoice
 from evalkit.progress import SilentProgress
 from evalkit.testing.fake import FakeEncoder
 from evalkit.tools.illustrate import IllustrateConfig, Illustrated, illustrate, read_gallery
-from evalkit.tools.sentences import blocks_of, split_sentences
-from evalkit.types import FloatArray
+from evalkit.tools.sentences import as_paragraph, blocks_of, split_sentences
+from evalkit.types import Embeddings, Failure, FloatArray
 
 COLOURS = ("red", "green", "blue")
 
@@ -143,8 +148,57 @@ def test_in_markdown_only_paragraphs_are_prose() -> None:
     assert "".join("".join(one.text for one in blocks).split()) == "".join(MARKDOWN.split())
 
 
+@pytest.mark.parametrize(
+    ("paragraph", "sentences"),
+    [
+        ("See [Figure 2. The dog](url). It runs.", ["See [Figure 2. The dog](url).", "It runs."]),
+        ("See [The dog. It](a/(b.) C). Yes.", ["See [The dog. It](a/(b.) C).", "Yes."]),
+        ("A [Note. More][x. Y] here. B.", ["A [Note. More][x. Y] here.", "B."]),
+        ("It is **big. Really** so. Yes.", ["It is **big. Really** so.", "Yes."]),
+        ("**All *of. It* is. Bold.** Then not.", ["**All *of. It* is. Bold.**", "Then not."]),
+        ("_One. Two_ and snake_case. Then a_b.", ["_One. Two_ and snake_case.", "Then a_b."]),
+        ("Run `a. B` or ``c` . D``. Then stop.", ["Run `a. B` or ``c` . D``.", "Then stop."]),
+        ("A <b>big. Dog</b> ran. <i>He</i> did. Yes.", ["A <b>big. Dog</b> ran. <i>He</i> did.", "Yes."]),
+        ("An * asterisk. Two * of them.", ["An * asterisk.", "Two * of them."]),
+        (r"An \*escaped. One\*. More.", [r"An \*escaped.", r"One\*.", "More."]),
+        ("Never `closed. Nor [this. Nor *that. End.", ["Never `closed.", "Nor [this.", "Nor *that.", "End."]),
+    ],
+)
+def test_no_sentence_ends_within_mark_up(paragraph: str, sentences: list[str]) -> None:
+    assert [list(one.sentences) for one in blocks_of(paragraph, markdown=True)] == [sentences]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A ```b\nC.\n\nD.",
+        "Title. Here\n=",
+        "Title. Here\n-",
+        "a | b. C\n--- | ---\nd | e. F",
+        "Prose. Here\n~~~\ncode. More\n\nStill. Code\n~~~",
+    ],
+)
+def test_what_is_no_paragraph_in_the_middle_of_a_block(text: str) -> None:
+    assert seen(markdown_of(text)) == seen(text)
+
+
+def test_code_in_one_line_opens_no_fence() -> None:
+    assert [one.sentences for one in blocks_of("```x``` is code. So.\n\nB.", markdown=True)] == [
+        ("```x``` is code.", "So."),
+        ("B.",),
+    ]
+
+
 def test_plain_text_is_all_prose() -> None:
     assert blocks_of("- a. B\n\n# c", markdown=False)[0].sentences == ("- a.", "B")
+
+
+# -- which images ------------------------------------------------------------------------------------------------------
+def test_every_kind_of_image_that_class_folders_may_hold_is_in_a_gallery(tmp_path: Path) -> None:
+    for suffix in imagefolder.SUFFIXES:
+        (tmp_path / f"x{suffix}").touch()
+    (tmp_path / "x.JFIF").touch()
+    assert {file.suffix for file in read_gallery(tmp_path)} == {*imagefolder.SUFFIXES, ".JFIF"}
 
 
 # -- what is chosen ----------------------------------------------------------------------------------------------------
@@ -190,6 +244,23 @@ def test_a_broken_image_is_named(tmp_path: Path, gallery: Path) -> None:
     assert [Path(failure.sample).name for failure in done.failures] == ["c blue.webp"]
 
 
+def test_a_sentence_without_an_embedding_is_an_error(
+    tmp_path: Path, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its zero vector it would get whichever image comes first."""
+
+    def no_embedding(self: Model, texts: Sequence[str]) -> Embeddings:
+        failures = {1: Failure(sample=texts[1], reason="too long")}
+        return Embeddings(vectors=np.zeros((len(texts), 3), np.float32), failures=failures)
+
+    monkeypatch.setattr(Model, "encode_text", no_embedding)
+    source = tmp_path / "story.md"
+    source.write_text("Blue. Red.")
+    with pytest.raises(ModelOutputError, match="A sentence got no embedding: 'Red.': too long"):
+        illustrate(config(source, gallery, tmp_path / "out.md"), SilentProgress())
+    assert not (tmp_path / "out.md").exists()
+
+
 # -- what is written ---------------------------------------------------------------------------------------------------
 def test_markdown_paths_and_names_are_escaped(tmp_path: Path, gallery: Path) -> None:
     text = made(tmp_path, "Red. Green.", gallery)
@@ -206,6 +277,70 @@ def test_plain_text_becomes_markdown_that_shows_it(tmp_path: Path, gallery: Path
     assert "&#45; red" in text
 
 
+def seen(text: str) -> tuple[str, list[tuple[str, object]]]:
+    """What Markdown shows, without white space, and the mark-up but for paragraphs and broken lines."""
+    shown = Seen()
+    shown.feed(MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(text))
+    shown.close()
+    return "".join(shown.text.split()), [one for one in shown.elements if one[0] not in ("p", "br")]
+
+
+def markdown_of(text: str) -> str:
+    """A text with every sentence in a paragraph of its own."""
+    parts: list[str] = []
+    for block in blocks_of(text, markdown=True):
+        parts += [block.sentences[0], *map(as_paragraph, block.sentences[1:])] if block.sentences else [block.text]
+    return "\n\n".join(parts)
+
+
+BEGINNINGS = "# - + * 1984. 3) > --- *** ``` ~~~ === | [a]: ## ** _ __ - - - <b> ![ 2024"
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS.split(" "))
+def test_a_sentence_begins_nothing_but_a_paragraph(beginning: str) -> None:
+    for text in (f"It was so. {beginning} Not a heading.", f"It was so. {beginning}", f"It was.\u3002{beginning} No."):
+        assert seen(markdown_of(text)) == seen(text)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "# Not a heading.",
+        "- So they say.",
+        "+ More.",
+        "> A quote.",
+        "1984.",
+        "3) Three.",
+        "~~~ So.",
+        "``` So.",
+        "- - -",
+    ],
+)
+def test_a_sentence_keeps_its_paragraph_and_gets_its_image(sentence: str, tmp_path: Path, gallery: Path) -> None:
+    text = made(tmp_path, f"It was red. {sentence}", gallery)
+    assert len(pictures(text)) == 2
+    shown = "\n\n".join(part for part in text.split("\n\n") if not part.startswith("!["))
+    assert seen(shown) == seen(f"It was red. {sentence}")
+
+
+def test_no_mark_up_changes_what_is_seen() -> None:
+    pieces = (
+        f"{BEGINNINGS} `` ` ~~ [ ] ]( (x) [a] [Fig. 2](u) [Fig 2. The](u) \\ \\* </b> <br> a. B. C! Dog. red? "
+        '(No.) **Bold. x** *It. Y* _U. V_ `c. D` 5*3. 4*2. snake_case. \u72ac\u3002 <!-- x. Y --> http://a.b. "Q." _x_.'
+    ).split(" ")
+    cuts = 0
+    for seed in range(800):
+        chance = random.Random(seed)
+        text = "".join(chance.choice(pieces) + chance.choice("   \n") for _ in range(chance.randint(2, 12))).strip()
+        assert seen(markdown_of(text)) == seen(text), text
+        cuts += sum(max(0, len(one.sentences) - 1) for one in blocks_of(text, markdown=True))
+    assert cuts > 300
+
+
+def test_a_broken_line_is_one_sentence(tmp_path: Path, gallery: Path) -> None:
+    assert made(tmp_path, "Roses are red,\\\nviolets blue.", gallery).startswith("Roses are red, violets blue.\n")
+
+
 def test_markdown_stays_as_it_is(tmp_path: Path, gallery: Path) -> None:
     assert "A *red* [link](x)." in made(tmp_path, "A *red* [link](x).", gallery)
 
@@ -214,11 +349,13 @@ class Seen(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.tags: list[str] = []
+        self.elements: list[tuple[str, object]] = []
         self.images: list[str] = []
         self.text = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.elements.append((tag, [value.split() for _, value in attrs if value]))
         self.images += [unquote(value or "") for name, value in attrs if name == "src"]
 
     def handle_data(self, data: str) -> None:
@@ -233,6 +370,23 @@ def test_html(tmp_path: Path, gallery: Path) -> None:
     assert "b" not in seen.tags
     assert seen.images == ["gallery/a red (1).png", "gallery/c blue.webp"]
     assert 'A <script>alert("red")</script> & more.' in seen.text
+
+
+def test_markdown_becomes_html(tmp_path: Path, gallery: Path) -> None:
+    story = "# Title *here*\n\n- one\n- two\n\nA **red. And** [more](x.md)[ref].\n\n|a|\n|-|\n|b|\n\n[ref]: y.md"
+    text = made(tmp_path, story, gallery, output="out.html")
+    for part in ("<h1>Title <em>here</em></h1>", "<li>one</li>", "<strong>red. And</strong>", "<td>b</td>"):
+        assert part in text
+    assert '<a href="x.md">more</a><a href="y.md">ref</a>.</p>' in text
+    assert "<pre>" not in text
+    unsafe = made(tmp_path, "[x](javascript:alert(1)) red.\n\n<img onerror=x>", gallery, output="out.html")
+    assert 'href="javascript' not in unsafe
+    assert "<img onerror" not in unsafe
+
+
+def test_plain_text_becomes_html_that_shows_it(tmp_path: Path, gallery: Path) -> None:
+    text = made(tmp_path, "**red** <b>.", gallery, name="story.txt", output="out.html")
+    assert "<p>**red** &lt;b&gt;.</p>" in text
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------

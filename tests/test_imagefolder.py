@@ -19,6 +19,11 @@ from evalkit.datasets.imagefolder import (
 )
 from evalkit.datasets.imagenet import read_imagenet_classes, read_imagenet_val
 from evalkit.errors import DataError
+from evalkit.families.classification import ClassPrediction, ZeroShotOptions
+from evalkit.families.knn_probe import KnnOptions
+from evalkit.types import Preprocessing
+from evalkit_tasks.imagefolder_knn import ImagefolderKnn
+from evalkit_tasks.imagefolder_zeroshot import ImagefolderZeroshot
 
 
 def folder_of(root: Path, *names: str) -> Path:
@@ -213,3 +218,43 @@ def test_imagenet_layouts_that_cannot_be_used(tmp_path: Path) -> None:
         solution.write_text(content, "utf-8")
         with pytest.raises(DataError, match=problem):
             read_imagenet_val(flat, solution, WNIDS)
+
+
+# -- which split -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("names", "split", "first"),
+    [
+        (("train/a/1.jpg", "train/b/1.jpg", "val/a/2.jpg", "val/b/2.jpg", "test/a/3.jpg"), "val", "val/a/2.jpg"),
+        (("train/a/1.jpg", "train/b/1.jpg", "test/a/3.jpg", "test/b/3.jpg"), "test", "test/a/3.jpg"),
+    ],
+)
+def test_both_tasks_read_the_same_split_and_name_it(
+    tmp_path: Path, names: tuple[str, ...], split: str, first: str
+) -> None:
+    folder_of(tmp_path, *names)
+    for task in (ImagefolderKnn(KnnOptions()), ImagefolderZeroshot(ZeroShotOptions())):
+        samples = task.samples(tmp_path, None)
+        assert samples[0].image.source == tmp_path / first
+        assert task.split == split
+        found = [
+            ClassPrediction(sample_id=one.id, failure=None, classes=("a", "b"), scores=(1.0, 0.0)) for one in samples
+        ]
+        route = task.card.routes[0]
+        protocols = task.protocols(samples, route, Preprocessing(image="squash", text="raw"))
+        assert {value.split for value in task.score(samples, found, protocols)} == {split}
+
+
+def test_classes_at_the_top_may_be_called_like_a_split(tmp_path: Path) -> None:
+    folder_of(tmp_path, "test/1.jpg", "cat/1.jpg", "train/1.jpg")
+    task = ImagefolderZeroshot(ZeroShotOptions())
+    task.samples(tmp_path, None)
+    assert [each.id for each in task.classes] == ["cat", "test", "train"]
+
+
+def test_nobody_is_told_to_remove_class_folders(tmp_path: Path) -> None:
+    folder_of(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg")
+    with pytest.raises(DataError, match="cat is a folder") as caught:
+        ImagefolderZeroshot(ZeroShotOptions()).samples(tmp_path, None)
+    assert "Remove" not in caught.value.remedy
+    assert "--data-dir" in caught.value.remedy
+    assert "looked for in val, in test, and then at the top" in caught.value.remedy

@@ -416,6 +416,19 @@ def test_a_large_canvas_is_reduced() -> None:
     assert load_image(canvas_of(picture(100, 1000, "red"), picture(2000, 2000, "blue"))).size == (77 + 16 + 768, 768)
 
 
+def test_a_banner_does_not_make_a_canvas_without_bounds() -> None:
+    """By its height alone it would be 384,000 pixels wide: 0.9 GB."""
+    canvas = load_image(canvas_of(picture(2000, 4, "red"), picture(768, 768, "blue")))
+    assert canvas.size == (3072 + 16 + 768, 768)
+    reds = [y for y in range(768) if canvas.getpixel((1000, y)) == (255, 0, 0)]
+    assert reds == list(range(381, 387))  # 6 of 3,072 are as 4 of 2,000, and in the middle; white above and below
+    assert canvas.getpixel((1000, 380)) == canvas.getpixel((1000, 387)) == (255, 255, 255)
+    # up to four times as wide as the highest canvas, nothing is changed
+    panorama = load_image(canvas_of(picture(4000, 1000, "red"), picture(10, 10, "blue")))
+    assert panorama.size == (3072 + 16 + 768, 768)
+    assert panorama.getpixel((1000, 0)) == (255, 0, 0)
+
+
 def test_a_canvas_is_identified_by_its_images_in_order() -> None:
     red, blue = picture(3, 2, "red"), picture(3, 2, "blue")
     digests = [ref_digest(canvas_of(*pair), {}) for pair in ((red, blue), (blue, red), (red, red))]

@@ -107,6 +107,16 @@ def test_several_turns_and_a_system_text(name: str, expected: str) -> None:
     assert LLAVA_DIALECTS[name].render(turns, 1) == expected
 
 
+@pytest.mark.parametrize("name", ["vicuna_v1", "mistral_instruct", "chatml_direct"])
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_second_system_text_and_a_late_one_are_refused(name: str, place: int) -> None:
+    first = Turn(role="system" if place == 1 else "user", text="Be brief.")
+    turns = [first, Turn(role="user", text="One?")]
+    turns.insert(place, Turn(role="system", text="Be kind."))
+    with pytest.raises(DataError, match="one system text, which opens the conversation"):
+        LLAVA_DIALECTS[name].render(turns, 1)
+
+
 @pytest.mark.parametrize(
     ("language", "name"), [("mistral", "mistral_instruct"), ("vicuna", "vicuna_v1"), ("yi", "chatml_direct")]
 )
@@ -318,10 +328,45 @@ def test_sampling_settings_of_the_checkpoint_are_not_used(tmp_path: Path, folder
     assert adapter.generate([beams]) == adapter.generate([beams])
 
 
+@pytest.mark.parametrize("content", ["[]", "null", "[" * 100_000], ids=["a list", "null", "deep"])
+def test_generation_settings_of_no_known_form_are_named(tmp_path: Path, content: str) -> None:
+    other = tiny_llava(tmp_path / "llava")
+    (other / "generation_config.json").write_text(content, "utf-8")
+    with pytest.raises(CheckpointError, match=r"generation_config\.json (holds no|is not JSON)"):
+        LlavaAdapter.load(checkpoint_of(other), CPU)
+
+
+def test_settings_that_are_nested_too_deeply_are_named(tmp_path: Path) -> None:
+    other = tiny_llava(tmp_path / "llava")
+    (other / "config.json").write_text("[" * 100_000, "utf-8")
+    with pytest.raises(CheckpointError, match=r"config\.json is not JSON"):
+        LlavaAdapter.describe(checkpoint_of(other))
+
+
 def test_a_prompt_beyond_the_models_positions_is_refused(adapter: LlavaAdapter) -> None:
     turns = (Turn(role="user", text="x" * 3000),)
     with pytest.raises(DataError, match="and the model takes 2048"):
         adapter.generate([GenerateRequest(images=(), turns=turns, decoding=Decoding(max_new_tokens=1))])
+
+
+def test_an_answer_beyond_the_models_positions_is_refused(adapter: LlavaAdapter) -> None:
+    """Rotary positions have no end: the network would answer, and score, what it was not trained for."""
+    turns = (Turn(role="user", text="x"),)
+    prompt = adapter.model.prompt(turns, ())
+    length = len(prompt.head) + len(prompt.tail)
+    for beams in (1, 2):
+        allowed = Decoding(max_new_tokens=2048 - length + 2, num_beams=beams)
+        with pytest.raises(DataError, match=rf"{length} tokens .* up to {2048 - length + 2}, .*-o max_new_tokens=N"):
+            adapter.generate([GenerateRequest(images=(), turns=turns, decoding=allowed)])
+    (tokens,) = adapter.model.candidates(turns, 0, ["x" * 3000])
+    with pytest.raises(DataError, match=rf"an answer up to {len(tokens)}, and the model takes 2048"):
+        adapter.score_candidates([ScoreRequest(images=(), turns=turns, candidates=("x", "x" * 3000))])
+
+
+def test_an_answer_may_reach_the_models_last_position(adapter: LlavaAdapter) -> None:
+    prompt = adapter.model.prompt((Turn(role="user", text="x"),), ())
+    length = len(prompt.head) + len(prompt.tail)
+    assert adapter.model.prompt((Turn(role="user", text="x"),), (), 2048 - length + 1) == prompt
 
 
 def test_a_network_that_gives_nan_is_reported(folder: Path) -> None:

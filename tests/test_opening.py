@@ -9,11 +9,30 @@ from typing import ClassVar
 import pytest
 from PIL import Image
 
-from evalkit.errors import CapabilityError, ConfigError
-from evalkit.opening import ModelChoice, Resources, Workbench, check_settings, find_checkpoint, require_capabilities
+from evalkit.errors import CapabilityError, ConfigError, PluginError
+from evalkit.opening import (
+    ModelChoice,
+    Resources,
+    Workbench,
+    check_settings,
+    choose,
+    find_checkpoint,
+    require_capabilities,
+)
 from evalkit.progress import SilentProgress
+from evalkit.task import ModelProfile
 from evalkit.testing import FakeEncoder
-from evalkit.types import Checkpoint, ImageRef, ModelCard, Preprocessing
+from evalkit.types import (
+    Checkpoint,
+    CheckpointRef,
+    Decoding,
+    ImageRef,
+    ModelCard,
+    Preprocessing,
+    Recipe,
+    Route,
+    Variant,
+)
 
 
 class Pooled(FakeEncoder):
@@ -74,6 +93,39 @@ def test_a_part_that_a_model_cannot_play() -> None:
     require_capabilities(FakeEncoder, ("encode_text",), "text index")
     with pytest.raises(CapabilityError, match="'fake_encoder' cannot be the matcher: it has no match and no generate"):
         require_capabilities(FakeEncoder, ("encode_text", "match", "generate"), "matcher")
+
+
+class Two(FakeEncoder):
+    card: ClassVar[ModelCard] = replace(
+        FakeEncoder.card,
+        name="two",
+        variants=tuple(
+            Variant(
+                name=name,
+                checkpoints={"default": CheckpointRef(source=f"org/{name}", revision="x")},
+                recipes={"vqa": Recipe(prompt=name, decoding=Decoding(max_new_tokens=1), source="")},
+            )
+            for name in ("small", "large")
+        ),
+    )
+
+
+def test_weights_alone_say_which_variant_they_are_of() -> None:
+    def chosen(checkpoint: str | None, purpose: str, variant: str | None = None) -> tuple[str | None, str | None, str]:
+        def route_of(model: ModelProfile) -> Route:
+            return Route(name=model.variant.name, needs=())
+
+        found = choose(ModelChoice(name="two", variant=variant, checkpoint=checkpoint), Two, route_of, purpose)
+        return found.choice.variant, found.route.name, found.purpose
+
+    assert chosen(None, "vqa") == (None, "small", "vqa")
+    assert chosen("org/large", "vqa") == ("large", "large", "vqa")
+    assert chosen("org/large", "vqa", "small") == ("small", "small", "vqa")
+    assert chosen("org/other", "retrieval") == (None, "small", "retrieval")  # all are asked alike
+    with pytest.raises(ConfigError, match="which prompt org/other wants depends on the variant"):
+        chosen("org/other", "vqa")
+    with pytest.raises(PluginError, match="middle"):
+        chosen("org/other", "retrieval", "middle")
 
 
 def test_a_device_that_is_none(tmp_path: Path) -> None:

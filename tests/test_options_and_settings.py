@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evalkit.errors import ConfigError
+from evalkit.families.caption_filtering import CapfiltOptions
+from evalkit.families.classification import ZeroShotOptions
+from evalkit.families.question_answering import VqaOptions
 from evalkit.options import options_as_text, parse_options
 from evalkit.settings import read_settings
 
@@ -24,6 +28,25 @@ def test_options_go_to_text_and_back() -> None:
     options = parse_options(Options, {"name": "itm", "depth": "3", "share": "0.25", "fast": "yes"}, "t")
     assert options == Options(name="itm", depth=3, share=0.25, fast=True)
     assert parse_options(Options, options_as_text(options), "t") == options
+
+
+@pytest.mark.parametrize(
+    ("options_type", "name"),
+    [(CapfiltOptions, "captions"), (VqaOptions, "answer_list"), (ZeroShotOptions, "templates")],
+)
+def test_a_file_is_stored_so_that_it_is_found_from_any_folder(
+    options_type: type[Any], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    for given, stored in (("mine.json", f"{tmp_path}/mine.json"), ("~/x.json", "/home/me/x.json"), ("", "")):
+        options = parse_options(options_type, {name: given}, "t")
+        assert options_as_text(options)[name] == stored
+        assert parse_options(options_type, options_as_text(options), "t") == options
+
+
+def test_a_template_is_no_file() -> None:
+    assert parse_options(ZeroShotOptions, {"templates": "a photo of a {c}."}, "t").templates == "a photo of a {c}."
 
 
 @pytest.mark.parametrize(

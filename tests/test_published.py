@@ -64,6 +64,25 @@ def test_no_row_is_told_twice() -> None:
     assert len(set(keys)) == len(keys)
 
 
+def test_no_two_sources_claim_the_same_measurement_of_the_same_weights() -> None:
+    """CLIP's paper and open_clip's table have different numbers because their prompts differ."""
+    keys = [(each.checkpoint, each.task, each.split, each.protocol, each.prompt) for each in RESULTS if each.checkpoint]
+    assert len(set(keys)) == len(keys)
+    clip = "CLIP L/14@336"
+    papers = {
+        each.prompt: each.paper.split()[0] for each in RESULTS if (each.label, each.task) == (clip, "coco_retrieval")
+    }
+    assert papers == {"a photo of {caption}": "CLIP", "{caption}": "open_clip"}
+
+
+def test_networks_that_no_adapter_runs_have_routes_of_their_own() -> None:
+    assert {each.label: each.protocol for each in RESULTS if each.task == "visdial"} == {
+        "BLIP": "visdial-1.0-val/match",
+        "VD-BERT": "visdial-1.0-val/vd-bert",
+        "VD-ViLBERT": "visdial-1.0-val/vd-vilbert",
+    }
+
+
 def test_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text(ROW)
     (result,) = read_published(tmp_path)
@@ -78,6 +97,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ("accuracy = 50", "accuracy = true", r"result 1: accuracy is no number"),
         ("{ accuracy = 50 }", "{ }", r"metrics is no table of numbers"),
         ('table = "table 1"', "table = 1", r"table is no text"),
+        ('table = "table 1"', 'table = "table 1"\nprompt = 1', r"prompt is no text"),
         ('split = "val"', 'split = "val"\nseed = 1', r"unknown field seed"),
         ('split = "val"', 'split = "val"\nurl = "x"', r"unknown field url"),
         ('url = "https://example.org"', "", r"a\.toml lacks paper, url"),

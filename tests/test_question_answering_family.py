@@ -340,6 +340,23 @@ def test_similarity_takes_the_nearest_text(data: Path, several: bool) -> None:
     assert len(model.texts) == 15
 
 
+def test_a_question_of_which_a_text_has_no_embedding_fails(data: Path) -> None:
+    """Its zero vector would stand above every answer with a negative cosine."""
+
+    class Deaf(RuleModel):
+        def encode_text(self, texts: Sequence[str]) -> Embeddings:
+            vectors = np.array([(0, 0) if text == deaf_to else (-1, 0) for text in texts], np.float32)
+            failures = {
+                row: Failure(sample=text, reason="too long") for row, text in enumerate(texts) if text == deaf_to
+            }
+            return Embeddings(vectors=vectors, failures=failures)
+
+    deaf_to = "question: q1 answer: red"
+    model = Deaf(vectors=dict.fromkeys("012", (1, 0)))
+    predictions, *_ = run(VqaOptions(), model, profile(("encode_image", "encode_text")), data)
+    assert [one.failure for one in predictions] == [None, "too long", None, None, None]
+
+
 # -- options -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("options", "message"),

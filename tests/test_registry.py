@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
 
 import pytest
 
 from evalkit import registry
+from evalkit.cli import list as list_module
 from evalkit.errors import PluginError
 
 
@@ -49,6 +51,42 @@ def test_a_broken_plugin_is_named(monkeypatch: pytest.MonkeyPatch, value: str) -
     _install(monkeypatch, ("broken", value))
     with pytest.raises(PluginError, match=rf"'broken'.*{value}.*cannot be imported"):
         registry.load_adapter("broken")
+
+
+def test_what_fails_while_a_module_is_run_is_a_broken_plugin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "plugin_that_breaks.py").write_text("VALUE = int('x')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    _install(monkeypatch, ("broken", "plugin_that_breaks:A"))
+    with pytest.raises(PluginError, match=r"'broken'.* cannot be imported: invalid literal for int"):
+        registry.load_adapter("broken")
+
+
+def test_a_broken_plugin_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    _install(monkeypatch, ("broken", "absent_package:A"), ("clip", "evalkit_adapters.clip:ClipAdapter"))
+    with pytest.raises(PluginError, match="absent_package"):
+        registry.all_adapters()
+    broken: list[PluginError] = []
+    assert list(registry.all_adapters(broken)) == ["clip"]
+    assert [error.problem for error in broken] == [
+        "The model 'broken' of an unknown package (absent_package:A) cannot be imported: No module named"
+        " 'absent_package'."
+    ]
+
+
+def test_the_list_shows_a_broken_plugin_with_its_reason_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = {"coco_retrieval": registry.load_task("coco_retrieval")}
+    monkeypatch.setattr(list_module, "all_tasks", lambda broken: tasks)
+    _install(monkeypatch, ("broken", "absent_package:A"), ("clip", "evalkit_adapters.clip:ClipAdapter"))
+    monkeypatch.setenv("COLUMNS", "200")
+    list_module.list_command(matrix=True, format="rich")
+    shown = capsys.readouterr().out
+    assert "Broken plugins" in shown
+    assert "The model 'broken' of an unknown package (absent_package:A) cannot be imported" in shown
+    assert "Reinstall that package" in shown
+    assert "coco_retrieval x clip: itc" in shown
+    assert "x broken" not in shown
 
 
 @pytest.mark.parametrize("value", ["test_registry:Named", "evalkit.types:CAPABILITIES"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import shutil
 from dataclasses import replace
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_checkpoints import tiny_bert, tiny_dpr, tiny_sentence
+from tiny_checkpoints import tiny_bert, tiny_blip2_t5, tiny_clip, tiny_dpr, tiny_sentence
 
 from evalkit.checkpoints import checkpoint_ref, resolve
 from evalkit.errors import CheckpointError
@@ -194,6 +196,8 @@ def test_preprocessing_is_told_in_full(folders: dict[str, Path]) -> None:
     assert not any("prompt" in name for name, _ in told["sentence"].details)
     pair = dict(SentenceAdapter.describe(checkpoint(folders["context"], folders["question"])).details)
     assert (pair["pooling"], pair["query_encoder"], pair["architecture"]) == ("cls", "its own", "dpr")
+    assert "DPR was trained with the inner product" in pair["similarity"]
+    assert not any("similarity" in dict(one.details) for one in told.values())
 
 
 def test_folders_are_read_as_todays_sentence_transformers_writes_them(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -267,6 +271,110 @@ def test_what_cannot_be_right_is_refused(
         SentenceAdapter.describe(checkpoint(edited(folders["sentence"], tmp_path / "odd", file, change)))
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("1_Pooling/config.json", None, r"1_Pooling/config\.json holds nothing"),
+        ("1_Pooling/config.json", {"pooling_mode": {"mean": True}}, r"its pooling_mode is {'mean': True}"),
+        ("config_sentence_transformers.json", None, r"config_sentence_transformers\.json holds nothing"),
+        ("config_sentence_transformers.json", {"prompts": ["query: "]}, "its prompts have no names"),
+    ],
+)
+def test_settings_of_no_known_form_are_refused(
+    folders: dict[str, Path], tmp_path: Path, file: str, content: object, message: str
+) -> None:
+    shutil.copytree(folders["sentence"], tmp_path / "odd")
+    (tmp_path / "odd" / file).write_text(json.dumps(content), "utf-8")
+    with pytest.raises(CheckpointError, match=message):
+        SentenceAdapter.describe(checkpoint(tmp_path / "odd"))
+
+
+def test_json_that_is_nested_too_deeply_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["sentence"], tmp_path / "odd")
+    (tmp_path / "odd" / "config.json").write_text("[" * 100_000, "utf-8")
+    with pytest.raises(CheckpointError, match=r"config\.json is not JSON"):
+        SentenceAdapter.describe(checkpoint(tmp_path / "odd"))
+
+
+def with_dense(folder: Path, target: Path, activation: object = "torch.nn.modules.activation.ReLU") -> Path:
+    """The folder with a module that makes 32 dimensions of 32."""
+    from safetensors.torch import save_file
+
+    def add(modules: list[dict[str, Any]]) -> None:
+        dense = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+        modules.insert(2, dense)
+        modules[3] |= {"idx": 3, "name": "3"}
+
+    edited(folder, target, "modules.json", add)
+    (target / "2_Dense").mkdir()
+    settings = {"in_features": 32, "out_features": 32, "bias": True, "activation_function": activation}
+    (target / "2_Dense" / "config.json").write_text(json.dumps(settings), "utf-8")
+    weight = torch.randn(32, 32, generator=torch.Generator().manual_seed(0))
+    save_file({"linear.weight": weight, "linear.bias": torch.zeros(32)}, target / "2_Dense" / "model.safetensors")
+    return target
+
+
+def test_a_dense_module_runs_with_its_own_activation(folders: dict[str, Path], tmp_path: Path) -> None:
+    dense = with_dense(folders["sentence"], tmp_path / "dense")
+    details = dict(SentenceAdapter.describe(checkpoint(dense)).details)
+    assert details["modules"] == "Transformer > Pooling > Dense > Normalize"
+    assert load(dense).encode_text(TEXTS).min() == 0
+
+
+@pytest.mark.parametrize("activation", ["custom.Swish", "torch.nn", None, 3])
+def test_an_activation_that_would_be_replaced_is_refused(
+    folders: dict[str, Path], tmp_path: Path, activation: object
+) -> None:
+    dense = with_dense(folders["sentence"], tmp_path / "dense", activation)
+    with pytest.raises(CheckpointError, match=r"2_Dense/config\.json: its activation_function .* not one of torch\.nn"):
+        SentenceAdapter.describe(checkpoint(dense))
+
+
+def test_a_module_that_sentence_transformers_would_lose_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    def one_name(modules: list[dict[str, Any]]) -> None:
+        modules[2]["name"] = "1"
+
+    odd = edited(folders["sentence"], tmp_path / "odd", "modules.json", one_name)
+    with pytest.raises(CheckpointError, match="has the modules Transformer > Pooling > Normalize, and .* makes of it"):
+        load(odd)
+
+
+def test_models_that_see_are_no_text_encoders(shared_fixtures: Path, tmp_path: Path) -> None:
+    """sentence-transformers makes embeddings of both, by modules and pooling of its own."""
+    clip = tiny_clip(tmp_path / "clip", shared_fixtures / "tokenizers" / "clip")
+    with pytest.raises(CheckpointError, match=r"and sentence-transformers makes of it Transformer\."):
+        load(clip)
+    blip2 = tiny_blip2_t5(tmp_path / "blip2", shared_fixtures / "tokenizers" / "t5")
+    with pytest.raises(CheckpointError, match="is a Blip2Model, which takes image too: it is no text encoder"):
+        load(blip2)
+
+
+def test_a_pair_of_different_widths_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    wide = shutil.copytree(folders["bert"], tmp_path / "wide")
+    settings = BertConfig.from_pretrained(wide).to_dict() | {"hidden_size": 64}
+    BertModel(BertConfig(**settings), add_pooling_layer=False).save_pretrained(wide)
+    with pytest.raises(CheckpointError, match="is a pair whose vectors have 32 and 64 dimensions"):
+        load(folders["sentence"], wide)
+
+
+def test_loading_says_nothing_of_weights_that_are_not_used(
+    folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """transformers reports them with a warning, and shows a bar."""
+    told = io.StringIO()
+    handler = logging.StreamHandler(told)
+    logging.getLogger("transformers").addHandler(handler)
+    try:
+        load(folders["bert"])
+        load(folders["context"], folders["question"])
+    finally:
+        logging.getLogger("transformers").removeHandler(handler)
+    assert told.getvalue() == ""
+    assert capsys.readouterr().err == ""
+
+
 def test_a_folder_without_weights_or_configuration_is_named(folders: dict[str, Path], tmp_path: Path) -> None:
     for file, message in (("config.json", "has no config.json"), ("model.safetensors", "cannot be loaded by sentence")):
         part = tmp_path / file
@@ -289,6 +397,31 @@ def test_a_pair_of_local_folders_is_known_by_the_content_of_both(folders: dict[s
     assert pair.paths == (folders["context"], folders["question"])
     assert pair.digest == f"{one.digest}, {other.digest}"
     assert pair.revision is None
+
+
+@pytest.mark.parametrize("other", ["", " ", "http://127.0.0.1:1/v1#m", "https://example.org/model.safetensors"])
+def test_a_part_of_a_pair_that_is_empty_or_a_web_address_is_refused(folders: dict[str, Path], other: str) -> None:
+    for source in (f"{folders['context']},{other}", f"{other},{folders['context']}"):
+        if not source.startswith("http"):
+            with pytest.raises(CheckpointError, match=r"Part [12] of the 2 checkpoints is (empty|a web)"):
+                resolve(CheckpointRef(source=source), "default")
+    with pytest.raises(CheckpointError, match=r"Part 1 of the 2 checkpoints is empty"):
+        resolve(CheckpointRef(source=","), "default")
+
+
+def test_a_folder_and_a_package_make_a_pair(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights lie in a folder of a package, and in a folder as it is."""
+    shutil.copytree(folders["cls"], tmp_path / "tiny_weights" / "model")
+    (tmp_path / "tiny_weights" / "__init__.py").touch()
+    (tmp_path / "tiny_weights-1.0.dist-info").mkdir()
+    (tmp_path / "tiny_weights-1.0.dist-info" / "METADATA").write_text("Name: tiny-weights\nVersion: 1.0\n", "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = resolve(CheckpointRef(source=f"{folders['sentence']},package:tiny-weights"), "default")
+    assert found.paths == (folders["sentence"], tmp_path / "tiny_weights")
+    adapter = SentenceAdapter.load(replace(found, settings=(("pooling", "checkpoint"),)), CPU)
+    np.testing.assert_array_equal(adapter.encode_query(TEXTS), load(folders["cls"]).encode_text(TEXTS))
 
 
 def test_parts_of_a_pair_that_are_missing_are_named(folders: dict[str, Path]) -> None:

@@ -363,7 +363,8 @@ def test_a_model_of_one_image_sees_both_on_one_canvas() -> None:
     assert model.requests[0].turns[0].text.startswith("The left half shows the left image, the right half the right")
     assert protocol.id == "pairs-dev/generate-canvas"
     assert protocol.preprocessing.image == (
-        "both images on one white canvas, 16 px apart, as high as the higher, at most 768 px; squash"
+        "both images on one white canvas, 16 px apart, as high as the higher, at most 768 px,"
+        " neither wider than 3,072 px; squash"
     )
 
 
@@ -384,6 +385,24 @@ def test_a_model_of_one_image_sees_both_on_one_canvas() -> None:
         ("truely", ""),
         ("1. True", ""),
         ("nothing", ""),
+        # the question's own alternative decides nothing
+        ("true/false", ""),
+        ("True or false: two dogs are black.", ""),
+        ('**True** or "False"', ""),
+        ("_True_ or _False_", ""),
+        ("Yes, or no", ""),
+        ("No / yes", ""),
+        ("True|False", ""),
+        ("yes-no", ""),
+        ("True and/or false", ""),
+        ("true or not", ""),
+        # a sentence that goes on does
+        ("Yes, no dog is black.", "True"),
+        ("True. False friends aside.", "True"),
+        ("True - no doubt", "True"),
+        ("No or few dogs", "False"),
+        ("False, or rather unknown", "False"),
+        ("No-one", "False"),
     ],
 )
 def test_the_first_word_is_the_verdict(text: str, verdict: str) -> None:

@@ -151,11 +151,81 @@ def test_weights_that_are_missing_are_refused_and_never_random(folder: Path, tmp
     gone = next(name for name in weights if name.startswith("layer4") and name.endswith("weight"))
     del weights[gone]
     save_file(weights, tmp_path / "part" / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"cannot be loaded by timm, with pooling '.*': Error\(s\) in loading"):
+    with pytest.raises(CheckpointError, match=rf"cannot be loaded by timm, .*: Error.* Missing key.* \"{gone}\""):
+        TimmAdapter.load(checkpoint(tmp_path / "part"), CPU)
+    save_file(weights | {gone: torch.zeros(1), "odd.weight": torch.zeros(1)}, tmp_path / "part" / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r'Unexpected key.* "odd\.weight"'):
         TimmAdapter.load(checkpoint(tmp_path / "part"), CPU)
     (tmp_path / "part" / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="No suitable checkpoints found"):
+    with pytest.raises(CheckpointError, match=r"has no weights: looked for model\.safetensors"):
         TimmAdapter.load(checkpoint(tmp_path / "part"), CPU)
+
+
+@pytest.mark.parametrize("told", [{"num_classes": 7}, {"in_chans": 1}, {"checkpoint_path": "other.pth"}], ids=str)
+def test_arguments_that_would_load_loosely_or_elsewhere_are_refused(
+    folder: Path, tmp_path: Path, told: dict[str, object]
+) -> None:
+    shutil.copytree(folder, tmp_path / "odd")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (tmp_path / "odd" / "config.json").write_text(json.dumps(config | {"model_args": told}), "utf-8")
+    with pytest.raises(CheckpointError, match="cannot be loaded by timm"):
+        TimmAdapter.load(checkpoint(tmp_path / "odd"), CPU)
+
+
+def test_a_bin_gives_the_same_vectors_and_so_does_a_folder_with_a_mark_in_its_name(
+    folder: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    shutil.copytree(folder, marked := tmp_path / "net #1?")
+    weights = load_file(marked / "model.safetensors")
+    (marked / "model.safetensors").unlink()
+    torch.save(
+        {"state_dict": {f"module.{name}": value for name, value in weights.items()}}, marked / "pytorch_model.bin"
+    )
+    own, other = TimmAdapter.load(checkpoint(folder), CPU), TimmAdapter.load(checkpoint(marked), CPU)
+    images = [own.prepare_image(image) for image in sample_images()]
+    np.testing.assert_array_equal(other.encode_image(images), own.encode_image(images))
+
+
+class Evil:
+    """What is pickled as a call, which loading runs."""
+
+    def __init__(self, proof: Path) -> None:
+        self._proof = proof
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._proof,)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "other.pth"])
+def test_code_in_a_file_of_weights_is_never_run(
+    folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by timm below 1.0.26 either, which loads a file without `weights_only`."""
+    from timm.models import _builder
+
+    def reads_unsafely(path: object, *_: object, **__: object) -> Any:
+        return torch.load(next(Path(str(path)).glob("*.[bp]*")), weights_only=False)
+
+    monkeypatch.setattr(_builder, "load_state_dict_from_path", reads_unsafely)
+    shutil.copytree(folder, tmp_path / "evil")
+    (tmp_path / "evil" / "model.safetensors").unlink()
+    torch.save({"state_dict": {"conv1.weight": Evil(tmp_path / "ran")}}, tmp_path / "evil" / name)
+    with pytest.raises(CheckpointError, match=rf"{name} cannot be read as a checkpoint of tensors \(Unpick"):
+        TimmAdapter.load(checkpoint(tmp_path / "evil"), CPU)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_that_is_no_file_of_tensors_is_named(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "odd")
+    (tmp_path / "odd" / "model.safetensors").write_bytes(b"<html>")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read as a file of tensors"):
+        TimmAdapter.load(checkpoint(tmp_path / "odd"), CPU)
+    (tmp_path / "odd" / "model.safetensors").unlink()
+    torch.save({"model": {"epoch": 3}}, tmp_path / "odd" / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin holds other things than weights"):
+        TimmAdapter.load(checkpoint(tmp_path / "odd"), CPU)
 
 
 def test_an_unknown_architecture_is_refused(folder: Path, tmp_path: Path) -> None:

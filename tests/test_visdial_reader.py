@@ -126,6 +126,16 @@ def test_what_would_give_wrong_numbers_is_refused(tmp_path: Path, change: Change
     assert str(tmp_path) in raised.value.problem
 
 
+def test_an_annotated_round_has_options(tmp_path: Path) -> None:
+    content, dense = val(), annotated()
+    told = content["data"]["dialogs"][0]["dialog"][0]
+    del told["answer_options"], told["gt_index"]
+    dense[1].update(round_id=1, gt_relevance=[])
+    files = write(tmp_path / "val.json", content), write(tmp_path / "dense.json", dense)
+    with pytest.raises(DataError, match="round 1 of image 254080 is annotated, and has no options"):
+        read_visdial(*files, PATTERN, tmp_path)
+
+
 def test_a_dialog_in_which_nothing_is_asked_is_refused(tmp_path: Path) -> None:
     content = val()
     content["data"]["dialogs"][0]["dialog"] = [{"question": 0, "answer": 1}]

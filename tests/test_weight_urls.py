@@ -16,6 +16,7 @@ from evalkit.testing import declarations
 from evalkit.testing.checks import NotConforming
 from evalkit.types import CheckpointRef, ModelCard, Variant
 from evalkit.weight_urls import is_weights_url, place_of
+from evalkit_adapters._tensor_files import read_tensors
 
 CONTENT = b"weights" * 50_000
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
@@ -93,7 +94,7 @@ def test_a_checksum_is_checked(server: Server) -> None:
         resolve(CheckpointRef(source=url_of(server), revision="main"), "x")
 
 
-@pytest.mark.parametrize("failure", ["status", "cut", "refused"])
+@pytest.mark.parametrize("failure", ["status", "cut", "refused", "page"])
 def test_a_failing_download_leaves_nothing_and_says_where_to_put_the_file(failure: str, server: Server) -> None:
     url = url_of(server)
     match failure:
@@ -101,6 +102,8 @@ def test_a_failing_download_leaves_nothing_and_says_where_to_put_the_file(failur
             server.statuses += [503] * 5
         case "cut":
             server.cut_after += [1000] * 5
+        case "page":
+            server.kind = "text/html; charset=utf-8"  # answered with 200, as a portal or a login does
         case "refused":
             url = "http://127.0.0.1:9/model_base_nlvr.pth"  # the discard port, where nobody listens
     with pytest.raises(CheckpointError) as caught:
@@ -114,6 +117,15 @@ def test_a_failing_download_leaves_nothing_and_says_where_to_put_the_file(failur
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(b"by hand")
     assert resolve(CheckpointRef(source=url), "x").path == place
+
+
+def test_a_page_that_came_as_a_file_is_named_to_be_deleted(server: Server) -> None:
+    """It would be found at its place at every later run."""
+    server.files["/models/model_base_nlvr.pth"] = b"<html>Log in</html>"
+    path = resolve(CheckpointRef(source=url_of(server)), "nlvr2").path
+    with pytest.raises(CheckpointError, match=f"{path} cannot be read") as caught:
+        read_tensors(path)
+    assert f"Delete {path}" in caught.value.remedy
 
 
 @pytest.mark.parametrize("url", ["https://me:secret@example.org/a.pth", "https://example.org/a.pth?token=secret"])

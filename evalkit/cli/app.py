@@ -276,7 +276,7 @@ def export(
     format: Annotated[ServerFormat, typer.Option("--format", "-f", help="Whose file.")] = ServerFormat.auto,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write. [default: stdout]")] = None,
     allow_subset: Annotated[
-        bool, typer.Option("--allow-subset", help="Also for a part of the official split.")
+        bool, typer.Option("--allow-subset", help="Also for a part of the official split, or a --limit.")
     ] = False,
     data_dir: DataDir = None,
     runs_dir: RunsDir = None,

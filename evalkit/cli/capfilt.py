@@ -10,6 +10,7 @@ from rich.text import Text
 from evalkit.cli.console import stderr
 from evalkit.cli.model_choice import print_failures
 from evalkit.cli.progress import ConsoleProgress
+from evalkit.errors import remedies_for
 from evalkit.tools.capfilt import FilterConfig, filter_captions
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def capfilt_command(
         prompt=prompt,
     )
     try:
-        done = filter_captions(config, ConsoleProgress())
+        with remedies_for(None):
+            done = filter_captions(config, ConsoleProgress())
     except KeyboardInterrupt:
         stderr().print("stopped: the same command goes on from here")
         sys.exit(130)

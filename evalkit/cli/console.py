@@ -31,5 +31,7 @@ def print_error(error: EvalkitError) -> None:
     """One line: what is wrong and what to do."""
     from rich.text import Text
 
-    line = " ".join(str(error).split())
+    from evalkit.report.text import inert
+
+    line = inert(" ".join(str(error).split()))
     stderr().print(Text.assemble(("error: ", "bold red"), line))

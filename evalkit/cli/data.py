@@ -24,12 +24,14 @@ from evalkit.datasets.locate import candidates
 from evalkit.datasets.prepare import prepare as prepare_dataset
 from evalkit.datasets.status import dataset_status
 from evalkit.datasets.verify import check_files, check_images, images_of
-from evalkit.errors import DataError
+from evalkit.errors import DataError, exact_remedy, remedies_for
 from evalkit.families.crossmodal import CrossmodalTask
 from evalkit.families.generation import Splits
 from evalkit.families.retrieval import RetrievalTask
 from evalkit.registry import load_task
+from evalkit.report.text import inert
 from evalkit.settings import read_settings
+from evalkit.task import ShowsMoreImages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +80,7 @@ def prepare(task: str, data_dir: Path | None) -> None:
         stdout().print(escape(f"{file.about}: {file.instructions}"))
     failed = [(entry.file, entry.error) for entry in prepared if entry.error is not None]
     for file, error in failed:
-        print_error(DataError(f"{file.about}: {error.problem}", error.remedy))
+        print_error(DataError(f"{file.about}: {error.problem}", exact_remedy(error.remedy, task)))
     if failed or any(not file.optional for file in by_hand):
         raise typer.Exit(1)
     stdout().print(f"Check it with: evalkit data verify {task}")
@@ -123,11 +125,12 @@ def _verify_samples(task_class: TaskClass, root: Path) -> _Checked | None:
     """None where the samples cannot be read."""
     task = task_class(task_class.options_type())
     try:
-        samples = task.samples(root, None)
+        with remedies_for(task_class.card.name):
+            samples = task.samples(root, None)
     except DataError as error:
         stdout().print(escape(f"The samples cannot be read. {error}"))
         return None
-    refs = images_of(samples)
+    refs = images_of(samples, task.further_images() if isinstance(task, ShowsMoreImages) else ())
     failures = check_images(refs, ConsoleProgress())
     stdout().print(f"{len(samples):,} samples, {len(refs):,} images: {len(failures):,} bad.")
     _print_failures(failures)
@@ -148,7 +151,7 @@ def _unlike_official(task: object, samples: Sequence[Any]) -> str | None:
         official = f"{size:,} images with {split.captions:,} captions and {split.pairs:,} rated pairs of them"
     elif isinstance(task, Splits):
         size = task.splits[task.split].size
-        whole, official = len(samples) == size, f"{size:,} samples"
+        whole, official = task.whole(samples), task.official_size()
     else:
         return None
     relation = "a part of" if len(samples) < size else "not"
@@ -157,7 +160,7 @@ def _unlike_official(task: object, samples: Sequence[Any]) -> str | None:
 
 def _print_failures(failures: Sequence[Failure]) -> None:
     for failure in failures[:_SHOWN]:
-        stdout().print(escape(f"  {failure.reason}"))
+        stdout().print(escape(f"  {inert(failure.reason)}"))
     if len(failures) > _SHOWN:
         stdout().print(f"  ... and {len(failures) - _SHOWN:,} more")
 

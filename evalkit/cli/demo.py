@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from evalkit.cli.console import stderr, stdout
+from evalkit.cli.leaderboard import table_width
 from evalkit.demo.matrix import demo_configs, run_all
+from evalkit.demo.running import TASKS
 from evalkit.report.formats import to_markdown
 from evalkit.report.leaderboard import View, leaderboard
 from evalkit.report.overview import Overview, overview, overview_table
@@ -53,8 +55,8 @@ def demo_command(
         stderr().print("stopped: the same command continues")
         sys.exit(130)
     results = [done[config.model, config.task] for config in configs]
-    board = overview(results)
-    stdout().print(overview_table(board, TITLE))
+    board = overview(results, TASKS)
+    Console(width=table_width(stdout()), highlight=False).print(overview_table(board, TITLE))
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(to_markdown(leaderboard(latest_only(results)[0], View())), "utf-8")
     if picture is not None:

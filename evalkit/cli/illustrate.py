@@ -10,6 +10,7 @@ from rich.text import Text
 from evalkit.cli.console import stderr
 from evalkit.cli.model_choice import print_failures
 from evalkit.cli.progress import ConsoleProgress
+from evalkit.errors import remedies_for
 from evalkit.tools.illustrate import IllustrateConfig, illustrate
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def illustrate_command(
         prompt=prompt,
     )
     try:
-        done = illustrate(config, ConsoleProgress())
+        with remedies_for(None):
+            done = illustrate(config, ConsoleProgress())
     except KeyboardInterrupt:
         stderr().print("stopped: the same command goes on from here")
         sys.exit(130)

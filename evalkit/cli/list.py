@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from evalkit.cli.console import stdout
-from evalkit.errors import ConfigError
+from evalkit.errors import ConfigError, PluginError
 from evalkit.registry import all_adapters, all_tasks, missing_extra, route_or_reason
 from evalkit.types import Route
 
@@ -39,7 +39,8 @@ def list_command(*, matrix: bool, format: Literal["rich", "markdown"]) -> None:
 
         stdout().out(markdown(cells()), end="", highlight=False)
         return
-    tasks, adapters = all_tasks(), all_adapters()
+    broken: list[PluginError] = []
+    tasks, adapters = all_tasks(broken), all_adapters(broken)
     console = stdout()
 
     table = _table("Tasks", "task", "what it measures", "main metric")
@@ -53,6 +54,12 @@ def list_command(*, matrix: bool, format: Literal["rich", "markdown"]) -> None:
         variants = ", ".join(variant.name for variant in card.variants)
         table.add_row(escape(name), escape(card.summary), escape(variants), escape(missing_extra(card) or ""))
     console.print(table)
+
+    if broken:
+        table = _table("Broken plugins", "what is wrong", "what to do", whole=False)
+        for error in broken:
+            table.add_row(escape(error.problem), escape(error.remedy))
+        console.print(table)
 
     if matrix:
         _print_every_cell(console, tasks, adapters)
@@ -79,7 +86,7 @@ def _print_every_cell(console: Console, tasks: Mapping[str, TaskClass], adapters
             console.print(escape(f"{name} x {model}: {route.name if isinstance(route, Route) else f'n/a: {route}'}"))
 
 
-def _table(title: str, first: str, *others: str) -> Table:
-    """The first column holds names, which are not broken."""
-    columns = (Column(first, no_wrap=True), *(Column(other, overflow="fold") for other in others))
+def _table(title: str, first: str, *others: str, whole: bool = True) -> Table:
+    """The first column holds names, which are not broken into lines, unless it is not `whole`."""
+    columns = (Column(first, no_wrap=whole, overflow="fold"), *(Column(other, overflow="fold") for other in others))
     return Table(*columns, box=box.SIMPLE, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))

@@ -11,6 +11,7 @@ from rich.text import Text
 from evalkit.cli.console import stderr
 from evalkit.opening import Dtype, ModelChoice, Resources
 from evalkit.options import parse_pairs
+from evalkit.report.text import inert
 from evalkit.settings import read_settings
 
 if TYPE_CHECKING:
@@ -60,6 +61,6 @@ class ModelFlags:
 def print_failures(failures: tuple[Failure, ...], everything: str) -> None:
     """Name the images that failed; where they are many, the first of them, and where all are."""
     for failure in failures[:_SHOWN]:
-        stderr().print(Text(f"failed: {failure.reason}"))
+        stderr().print(Text(inert(f"failed: {failure.reason}")))
     if len(failures) > _SHOWN:
         stderr().print(Text(f"and {len(failures) - _SHOWN} more{everything}"))

@@ -10,7 +10,7 @@ from rich.text import Text
 from evalkit.cli.console import stderr
 from evalkit.cli.leaderboard import print_table
 from evalkit.cli.progress import ConsoleProgress
-from evalkit.errors import ConfigError
+from evalkit.errors import ConfigError, remedies_for
 from evalkit.options import parse_pairs
 from evalkit.runner import RunConfig, run
 from evalkit.settings import read_settings
@@ -74,7 +74,8 @@ def run_command(
             raise ConfigError("--demo brings data of its own.", "Leave out --data-dir.")
         config = demo_config(config)
     try:
-        run_dir = run(config, ConsoleProgress())
+        with remedies_for(task):
+            run_dir = run(config, ConsoleProgress())
     except KeyboardInterrupt:
         stderr().print("stopped: the same command continues this run")
         sys.exit(130)

@@ -37,7 +37,10 @@ def _content(file: Path) -> bytes:
     try:
         data = file.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"{file}: there is no such file.", "Run `evalkit data prepare TASK`.") from error
+        raise DataError(
+            f"{file}: there is no such file.",
+            "Correct its name; a benchmark's own file comes with `evalkit data prepare TASK`.",
+        ) from error
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}.", "Check what it is and its permissions.") from error
     if not data.strip():

@@ -61,4 +61,6 @@ def check_captioned(images: Sequence[CaptionedImage], file: Path) -> None:
 
 def malformed(file: Path, problem: str) -> DataError:
     """The error for an annotation file that can be read but not used."""
-    return DataError(f"{file}: {problem}.", "Get the file again (`evalkit data prepare TASK`), or correct it.")
+    return DataError(
+        f"{file}: {problem}.", "Correct it; a benchmark's own file comes again with `evalkit data prepare TASK`."
+    )

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 NAMES: Final = ("classes.json", "classnames.json")
 TEMPLATES: Final = "templates.json"
+EVALUATED: Final = ("val", "test")
+"""Folders of a split that is evaluated, the first that is there."""
 DEFAULT_TEMPLATE: Final = "a photo of a {c}."
 SUFFIXES: Final = frozenset(
     (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -83,10 +85,15 @@ def image_files(folder: Path) -> tuple[Path, ...]:
     files = entries(folder)
     for entry in files:
         if entry.suffix.lower() not in SUFFIXES:
-            what = "a folder" if entry.is_dir() else "no image file"
+            if entry.is_dir():
+                raise DataError(
+                    f"{entry} is a folder, and a class folder holds images only.",
+                    f"If {folder} holds class folders, name it with --data-dir; below the data root they are looked for"
+                    " in val, in test, and then at the top.",
+                )
             raise DataError(
-                f"{entry} is {what}, and a class folder holds images only.",
-                f"Remove it, or move it out of {folder} (images end in {', '.join(sorted(SUFFIXES))}).",
+                f"{entry} is no image file, and a class folder holds images only.",
+                f"Move it out of {folder} (images end in {', '.join(sorted(SUFFIXES))}).",
             )
     if not files:
         raise DataError(f"The class folder {folder} is empty.", "Put images into it, or remove it.")
@@ -104,6 +111,12 @@ def read_image_folder(folder: Path) -> tuple[LabelledImage, ...]:
         for each in class_folders(folder)
         for file in image_files(each)
     )
+
+
+def evaluated_folder(data_dir: Path) -> Path | None:
+    """The folder of class folders that are evaluated, `val` or else `test`; None where neither holds a folder."""
+    folders = (data_dir / name for name in EVALUATED)
+    return next((one for one in folders if one.is_dir() and any(entry.is_dir() for entry in entries(one))), None)
 
 
 def interleaved(images: Sequence[LabelledImage]) -> tuple[LabelledImage, ...]:

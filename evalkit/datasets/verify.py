@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
@@ -48,14 +49,18 @@ def check_files(dataset: DataSet, data_dir: Path, progress: Progress) -> tuple[F
     return tuple(_check_file(file, find(file, data_dir), progress) for file in dataset.files)
 
 
-def images_of(samples: Iterable[Sample]) -> tuple[ImageRef, ...]:
-    """Every distinct image that the samples name, in order; whatever fields a family keeps them in."""
+def images_of(samples: Iterable[Sample], further: Iterable[ImageRef] = ()) -> tuple[ImageRef, ...]:
+    """Every distinct image that the samples name, in order; whatever fields a family keeps them in.
+
+    Args:
+        samples: The split.
+        further: Images of no sample that the task shows a model too: `ShowsMoreImages.further_images`.
+    """
     from evalkit.content import image_refs
 
     by_source: dict[Path | bytes | SideBySide, ImageRef] = {}
-    for sample in samples:
-        for ref in image_refs(sample):
-            by_source.setdefault(ref.source, ref)
+    for ref in chain(chain.from_iterable(map(image_refs, samples)), further):
+        by_source.setdefault(ref.source, ref)
     return tuple(by_source.values())
 
 

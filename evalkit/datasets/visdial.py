@@ -182,5 +182,7 @@ def _check_dense(
     if dense.round_id > len(rounds):
         raise malformed(file, f"image {image_id} has {len(rounds)} rounds, and round {dense.round_id} is annotated")
     options = len(rounds[dense.round_id - 1].options)
+    if not options:
+        raise malformed(file, f"round {dense.round_id} of image {image_id} is annotated, and has no options")
     if len(dense.relevance) != options:
         raise malformed(file, f"image {image_id} has {len(dense.relevance)} relevances for {options} options")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit import registry
+from evalkit.checkpoints import DEMO_PREFIX
 from evalkit.demo.miniatures import MINIATURES, Miniature, available
 from evalkit.demo.world.files import write_world
 from evalkit.errors import CapabilityError, ConfigError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from evalkit.runner import RunConfig
     from evalkit.types import Route, TaskCard
 
-WORLD = "world-1"
+WORLD = "world-2"
 """Raised by every change of what the world shows or says: an older one that lies in the cache is not used."""
 TASKS = ("coco_retrieval", "coco_caption", "nocaps", "vqav2", "nlvr2", "visdial", "imagefolder_knn")
 """What the world has the files of, and `evalkit demo` runs."""
@@ -56,7 +57,7 @@ def demo_config(config: RunConfig) -> RunConfig:
     return replace(
         config,
         data_dir=demo_world(config.cache_dir),
-        checkpoint=str(miniature.path),
+        checkpoint=f"{DEMO_PREFIX}{miniature.folder}",
         variant=miniature.variant,
         options={**miniature.options, **config.options},
         data_name="demo-world",

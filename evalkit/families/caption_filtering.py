@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.datasets.coco_results import read_coco_results
-from evalkit.errors import ConfigError, DataError
+from evalkit.errors import ConfigError, DataError, remedies_for
 from evalkit.families.caption_judging import ITC, ITM, ROUTES, YES_NO, Captioned, judge, judging_route, prompt_of
 from evalkit.families.captioned_photos import CaptionedPhotos, CaptionedSample
+from evalkit.families.naming import texts_digest
+from evalkit.options import STORED_AS, file_name
 from evalkit.types import Assistant, Failure, Prediction, Protocol, Route
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ class CapfiltSample(CaptionedSample):
     """One image with its captions, and wrong ones."""
 
     negatives: tuple[str, ...]
-    """One a caption where they are swapped; one or more where a captioner made them."""
+    """Swapped ones, one a caption; none where a captioner's are taken, which are read when a model is asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class CapfiltOptions:
     negatives: str = "auto"
     """`swapped`: captions of other images; `machine`: those of `captions`; `auto`: `machine` where `captions` is given,
     else `swapped`."""
-    captions: str = ""
+    captions: str = field(default="", metadata={STORED_AS: file_name})
     """A captioner's output as a COCO results file, `[{"image_id", "caption"}]`: `evalkit export` writes one."""
     route: str = "auto"
     """`auto`, `itm`, `yes-no`, `itc`."""
@@ -89,34 +91,56 @@ class CaptionFilteringTask(CaptionedPhotos, ABC):
 
     options_type: ClassVar[type[CapfiltOptions]] = CapfiltOptions
     prediction_type: ClassVar[type[CapfiltPrediction]] = CapfiltPrediction
+    kind = "capfilt-swapped"
 
     def __init__(self, options: CapfiltOptions) -> None:
         self.options = options
+        self._made: dict[str, list[str]] = {}
 
     def samples(self, data_dir: Path, limit: int | None) -> tuple[CapfiltSample, ...]:
         """See `evalkit.task.Task`. Negatives are those of the whole split, whatever the limit."""
         images = self.read(data_dir, limit)
-        negatives = self._machine_captions(images[:limit]) if self.options.captions else swapped(images, limit)
+        wrong = [()] * len(images[:limit]) if self.options.captions else swapped(images, limit)
         return tuple(
-            CapfiltSample(id=one.id, cluster=one.id, image=one.image, captions=one.captions, negatives=wrong)
-            for one, wrong in zip(images[:limit], negatives, strict=True)
+            CapfiltSample(id=one.id, cluster=one.id, image=one.image, captions=one.captions, negatives=negatives)
+            for one, negatives in zip(images[:limit], wrong, strict=True)
         )
 
-    def _machine_captions(self, images: Sequence[CaptionedImage]) -> list[tuple[str, ...]]:
-        file = Path(self.options.captions).expanduser()
-        made: dict[str, list[str]] = {}
-        for one in read_coco_results(file):
-            made.setdefault(one.image_id, []).append(one.caption)
-        if missing := [image.id for image in images if image.id not in made]:
+    def negatives(self, samples: Sequence[CapfiltSample]) -> list[tuple[str, ...]]:
+        """The wrong captions of each sample, one or more.
+
+        Raises:
+            DataError: The captioner's output cannot be read, or has none of an image.
+        """
+        if not self.options.captions:
+            return [one.negatives for one in samples]
+        self._made = self._made or self._read_made()
+        if missing := [one.id for one in samples if one.id not in self._made]:
             raise DataError(
-                f"{file} has no caption of {len(missing)} of {len(images)} images; the first is {missing[0]}.",
+                f"{self.options.captions} has no caption of {len(missing)} of {len(samples)} images; the first is"
+                f" {missing[0]}.",
                 "Name the output of a captioner on the whole split.",
             )
-        return [tuple(made[image.id]) for image in images]
+        return [tuple(self._made[one.id]) for one in samples]
+
+    def _read_made(self) -> dict[str, list[str]]:
+        made: dict[str, list[str]] = {}
+        with remedies_for(None):  # the file is the user's, not the benchmark's
+            rows = read_coco_results(Path(self.options.captions).expanduser())
+        for one in rows:
+            made.setdefault(one.image_id, []).append(one.caption)
+        return made
 
     def route(self, model: ModelProfile) -> Route:
-        """See `evalkit.task.Task`."""
-        return judging_route(model, _CHOICES[self.options.route], self.options.prompt, self.card.name)
+        """See `evalkit.task.Task`. A captioner's output is read here, so that none is needed to score a stored run.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        route = judging_route(model, _CHOICES[self.options.route], self.options.prompt, self.card.name)
+        if self.options.captions:
+            self._made = self._read_made()
+        return route
 
     def assistants(self) -> tuple[Assistant, ...]:
         """See `evalkit.task.Task`: there are none."""
@@ -126,10 +150,9 @@ class CaptionFilteringTask(CaptionedPhotos, ABC):
         self, samples: Sequence[CapfiltSample], route: Route, preprocessing: Preprocessing
     ) -> tuple[Protocol, ...]:
         """See `evalkit.task.Task`. Machine-made captions are named by a digest of them."""
-        kind = "capfilt-swapped"
+        kind = self.kind
         if self.options.captions:
-            texts = "\n".join(text for sample in samples for text in sample.negatives)
-            kind = f"capfilt-machine-{hashlib.sha256(texts.encode()).hexdigest()[:6]}"
+            kind = f"capfilt-machine-{texts_digest(text for wrong in self.negatives(samples) for text in wrong)}"
         return (
             Protocol(
                 name=self.split_name(samples, kind),
@@ -146,7 +169,10 @@ class CaptionFilteringTask(CaptionedPhotos, ABC):
         self, model: Model, samples: Sequence[CapfiltSample], route: Route, assistants: Mapping[str, Model]
     ) -> tuple[CapfiltPrediction, ...]:
         """See `evalkit.task.Task`."""
-        asked = [Captioned(image=one.image, captions=one.captions + one.negatives) for one in samples]
+        asked = [
+            Captioned(image=one.image, captions=one.captions + wrong)
+            for one, wrong in zip(samples, self.negatives(samples), strict=True)
+        ]
         scale = "cosine" if route.name == ITC.name else "log-odds"
         return tuple(
             CapfiltPrediction(sample_id=sample.id, failure=answer.reason)
@@ -175,14 +201,20 @@ class CaptionFilteringTask(CaptionedPhotos, ABC):
 
     def notes(self, samples: Sequence[CapfiltSample], predictions: Sequence[CapfiltPrediction]) -> tuple[str, ...]:
         """See `evalkit.task.Task`."""
-        notes = []
+        true = sum(len(one.scores) for one in predictions)
+        judged = true + sum(len(one.negative_scores) for one in predictions)
+        notes = [f"By chance auroc is 50.0, and ap {100 * true / max(1, judged):.1f}: the share of true captions."]
         if any(one.scale == "cosine" for one in predictions):
             notes.append("A cosine has no threshold: accuracy and what is kept are measured with matchers only.")
         elif not any(score > 0 for one in predictions for score in (*one.scores, *one.negative_scores)):
             notes.append("No caption is kept, so what is kept has no precision.")
         if not self.options.captions:
             notes.append("A swapped caption can be true of the image by chance, so no model reaches 100.")
-        elif same := sum(text in sample.captions for sample in samples for text in sample.negatives):
+        elif same := sum(
+            text in sample.captions
+            for sample, made in zip(samples, self.negatives(samples), strict=True)
+            for text in made
+        ):
             notes.append(f"{same} machine-made captions are word for word one of the image's own.")
         return tuple(notes)
 

@@ -11,10 +11,17 @@ from abc import ABC
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from evalkit.errors import CapabilityError, ConfigError
+from evalkit.errors import ConfigError
 from evalkit.families.captioned_photos import CaptionedPhotos, CaptionedSample
 from evalkit.families.captioning import GENERATE, OWN_RECIPE
-from evalkit.families.generation import STRIPPED, GeneratedPrediction, GenerationOptions, decoding_in_words
+from evalkit.families.generation import (
+    CHOOSE_ANOTHER,
+    STRIPPED,
+    GeneratedPrediction,
+    GenerationOptions,
+    decoding_in_words,
+    first_possible,
+)
 from evalkit.types import Assistant, Failure, GenerateRequest, Generation, Protocol, Route, Turn
 
 if TYPE_CHECKING:
@@ -66,6 +73,7 @@ class CaptionIndexTask(CaptionedPhotos, ABC):
 
     options_type: ClassVar[type[CaptionIndexOptions]] = CaptionIndexOptions
     prediction_type: ClassVar[type[CaptionIndexPrediction]] = CaptionIndexPrediction
+    kind = "caption-index"
 
     def __init__(self, options: CaptionIndexOptions) -> None:
         self.options = options
@@ -79,19 +87,15 @@ class CaptionIndexTask(CaptionedPhotos, ABC):
 
     def route(self, model: ModelProfile) -> Route:
         """See `evalkit.task.Task`."""
-        needs = (*GENERATE.needs, "encode_text") if self.options.index_with == OWN else GENERATE.needs
-        missing = [need for need in needs if need not in model.capabilities]
-        if missing:
-            remedy = "Choose a model that can: `evalkit list`."
-            if missing == ["encode_text"]:
+        route = replace(GENERATE, name=f"{GENERATE.name}+{self.options.index_with}")
+        needed, remedy = route, CHOOSE_ANOTHER
+        if self.options.index_with == OWN:
+            needed = replace(route, needs=(*GENERATE.needs, "encode_text"))
+            if set(GENERATE.needs) <= set(model.capabilities):
                 remedy = "Name another model's text embeddings: -o index_with=sentence."
-            raise CapabilityError(
-                f"{self.card.name} needs {' and '.join(missing)}; "
-                f"{model.card.name} has {', '.join(model.capabilities)}.",
-                remedy,
-            )
+        first_possible([needed], model, self.card.name, remedy)
         recipe = self.options.applied_to(model.recipe(self.card.purpose) or OWN_RECIPE)
-        return Route(name=f"{GENERATE.name}+{self.options.index_with}", needs=GENERATE.needs, recipe=recipe)
+        return replace(route, recipe=recipe)
 
     def assistants(self) -> tuple[Assistant, ...]:
         """See `evalkit.task.Task`."""
@@ -107,7 +111,7 @@ class CaptionIndexTask(CaptionedPhotos, ABC):
         recipe = route.recipe or OWN_RECIPE
         return (
             Protocol(
-                name=self.split_name(samples, "caption-index"),
+                name=self.split_name(samples),
                 version=self.card.version,
                 route=route.name,
                 prompt=recipe.prompt,

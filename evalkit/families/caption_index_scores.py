@@ -39,23 +39,43 @@ def placed(
         samples: The split.
         made: One a sample, with its generated caption.
 
+    An image of which a caption got no embedding fails, and is in nobody's gallery.
+
     Raises:
         DataError: Every image failed.
+    """
+    result = list(made)
+    tried = _answered(made)
+    captions = [made[position].caption for position in tried]
+    people = [text for position in tried for text in samples[position].captions]
+    positions = np.array(tried)
+    writers = np.repeat(positions, [len(samples[position].captions) for position in tried])
+    gallery, asked = index.encode_text(captions), index.encode_query(captions)
+    texts, queries = index.encode_text(people), index.encode_query(people)
+    for answer, of in ((gallery, positions), (asked, positions), (texts, writers), (queries, writers)):
+        for row, failure in answer.failures.items():
+            result[of[row]] = replace(made[of[row]], failure=failure.reason)
+    alive = _answered(result)
+    kept, told = np.isin(positions, alive), np.isin(writers, alive)
+    owners = np.repeat(np.arange(len(alive)), [len(samples[position].captions) for position in alive])
+    ranks = retrieval_ranks(gallery.vectors[kept], queries.vectors[told], owners)
+    t2i = np.split(ranks.t2i, np.flatnonzero(np.diff(owners)) + 1)
+    i2t = retrieval_ranks(asked.vectors[kept], texts.vectors[told], owners).i2t
+    for row, position in enumerate(alive):
+        result[position] = replace(made[position], i2t_rank=int(i2t[row]), t2i_ranks=tuple(t2i[row].tolist()))
+    return tuple(result)
+
+
+def _answered(made: Sequence[CaptionIndexPrediction]) -> list[int]:
+    """Positions of those that did not fail.
+
+    Raises:
+        DataError: All did.
     """
     alive = [position for position, one in enumerate(made) if one.failure is None]
     if not alive:
         raise DataError(f"Every image failed; the first: {made[0].failure}", "Check the images and the model.")
-    captions = [made[position].caption for position in alive]
-    people = [text for position in alive for text in samples[position].captions]
-    owners = np.repeat(np.arange(len(alive)), [len(samples[position].captions) for position in alive])
-    gallery, texts = index.encode_text(captions).vectors, index.encode_text(people).vectors
-    asked, queries = index.encode_query(captions).vectors, index.encode_query(people).vectors
-    t2i = np.split(retrieval_ranks(gallery, queries, owners).t2i, np.flatnonzero(np.diff(owners)) + 1)
-    i2t = retrieval_ranks(asked, texts, owners).i2t
-    result = list(made)
-    for row, position in enumerate(alive):
-        result[position] = replace(made[position], i2t_rank=int(i2t[row]), t2i_ranks=tuple(t2i[row].tolist()))
-    return tuple(result)
+    return alive
 
 
 def score(predictions: Sequence[CaptionIndexPrediction], *, protocol: str) -> tuple[MetricValue, ...]:

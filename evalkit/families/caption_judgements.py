@@ -57,7 +57,9 @@ def cosines(model: Model, images: Sequence[Captioned], texts: Sequence[str]) -> 
     left = model.encode_image([one.image for one in images])
     right = model.encode_text(texts)
     owners = np.repeat(np.arange(len(images)), [len(one.captions) for one in images])
-    scores = exact_scores(*checked(left.vectors, right.vectors), owners, np.arange(len(texts)))
+    scores = np.zeros(len(texts), np.float32)
+    if len(left.failures) < len(images) and len(right.failures) < len(texts):  # else there is no vector at all
+        scores = exact_scores(*checked(left.vectors, right.vectors), owners, np.arange(len(texts)))
     judged: list[FloatArray | Failure] = []
     start = 0
     for row, one in enumerate(images):

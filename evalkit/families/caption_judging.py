@@ -75,10 +75,17 @@ def judging_route(model: ModelProfile, routes: Sequence[Route], prompt: str, wha
         YES_NO.name: "score_candidates",
         ITC.name: "encode_image and encode_text",
     }
+    # cosines would do for the task `capfilt`, whose models are no remedy where a probability is compared
+    remedy = (
+        "Choose a model that can: `evalkit list`."
+        if any(route.name == ITC.name for route in routes)
+        else "The filter needs a probability: choose a model with match or score_candidates (`evalkit list --matrix`:"
+        " those that take the task capfilt by itm or yes-no)."
+    )
     raise CapabilityError(
         f"{what} needs {', or '.join(wanted[route.name] for route in routes)}; "
         f"{model.card.name} has {', '.join(model.capabilities)}.",
-        "Choose a model that can: `evalkit list`.",
+        remedy,
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.datasets.captioned import CaptionedImage
 from evalkit.errors import DataError
+from evalkit.families import naming
 from evalkit.types import ImageRef, Sample, TaskCard
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class CaptionedPhotos(ABC):
     """What such tasks share; a subclass names its data. `read` is called before names are asked for."""
 
     card: ClassVar[TaskCard]
-    protocol_name: ClassVar[str]
-    """Of the whole official split, and the ending of the name of own data."""
+    kind: ClassVar[str]
+    """What is done with the split by default, `capfilt-swapped`: the card's protocol ends in it."""
     expected_images: ClassVar[int]
     expected_captions: ClassVar[int]
     """With fewer or more of either, the protocol's name says that this is not the whole split."""
@@ -65,19 +65,18 @@ class CaptionedPhotos(ABC):
             raise DataError(f"{self.card.name}: no image of the split is left.", "Give a --limit of 1 or more.")
         return split.images
 
-    def split_name(self, samples: Sequence[CaptionedSample], kind: str) -> str:
+    def split_name(self, samples: Sequence[CaptionedSample], kind: str | None = None) -> str:
         """The protocol's name: a part of the split never carries the whole one's.
 
         Own data has no name: its size and a digest of its captions tell one set from another.
 
         Args:
             samples: Those that were answered.
-            kind: What is done with them: `capfilt-swapped`.
+            kind: What is done with them, where options change that: `illustrate-by-3`.
         """
         captions = [caption for sample in samples for caption in sample.captions]
         if self._own:
-            digest = hashlib.sha256("\n".join(captions).encode()).hexdigest()
-            return f"karpathy-layout-{len(samples)}-{digest[:6]}-{kind}"
+            return f"karpathy-layout-{len(samples)}-{naming.texts_digest(captions)}-{kind or self.kind}"
         whole = (len(samples), len(captions)) == (self.expected_images, self.expected_captions)
-        name = f"{self.protocol_name}-{kind}"
-        return name if whole else f"{name}-subset-{len(samples)}"
+        protocol = f"{self.card.protocol.removesuffix(self.kind)}{kind or self.kind}"
+        return naming.split_name(protocol, len(samples), whole=whole)

@@ -148,7 +148,7 @@ class CaptionTask(Splits, ABC):
         recipe = route.recipe or OWN_RECIPE
         return (
             Protocol(
-                name=self.protocol_name(len(samples)),
+                name=self.protocol_name(samples),
                 version=self.card.version,
                 route=route.name,
                 prompt=recipe.prompt,

@@ -7,14 +7,16 @@ The other way, `evalkit.families.knn_probe`, needs labelled images and no texts.
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.datasets.imagefolder import has_slot, read_templates
-from evalkit.errors import CapabilityError, ConfigError, DataError
+from evalkit.errors import ConfigError, DataError
+from evalkit.families.generation import first_possible
+from evalkit.families.naming import texts_digest
+from evalkit.options import STORED_AS, file_name
 from evalkit.types import ImageRef, Prediction, Protocol, Route, Sample, TaskCard
 
 if TYPE_CHECKING:
@@ -23,14 +25,15 @@ if TYPE_CHECKING:
     from evalkit.datasets.imagefolder import ImageClass, LabelledImage
     from evalkit.model import Model
     from evalkit.task import ModelProfile
-    from evalkit.types import Assistant, Capability, MetricValue, Preprocessing
+    from evalkit.types import Assistant, MetricValue, Preprocessing
 
 ZERO_SHOT = Route(name="zero-shot", needs=("encode_image", "encode_text"))
 TIE_RULE = "equal similarities: the class that comes first"
+IMAGENET = ("ImageNet-1k", "ImageNet-21k")
+"""What many image classifiers were trained on, and zero-shot models were not: see `TaskCard.unseen`."""
 BEST = 5
 """Classes that a prediction names at most."""
 INDEPENDENT = "Every image is a cluster of its own: the intervals treat all images as independent of each other."
-_ABILITIES: dict[Capability, str] = {"encode_image": "embed images", "encode_text": "embed texts"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,8 @@ class ClassificationTask(ABC):
 
     card: ClassVar[TaskCard]
     prediction_type: ClassVar[type[ClassPrediction]] = ClassPrediction
-    split: ClassVar[str] = "val"
+    split: str = "val"
+    """As numbers name it; where the data has a folder a split, set when samples are read."""
 
     def __init__(self) -> None:
         self.classes: tuple[ImageClass, ...] = ()
@@ -91,16 +95,7 @@ class ClassificationTask(ABC):
 
     def route(self, model: ModelProfile) -> Route:
         """See `evalkit.task.Task`."""
-        (route,) = self.card.routes
-        missing = [_ABILITIES[need] for need in route.needs if need not in model.capabilities]
-        if missing:
-            compared = "images and class names" if "encode_text" in route.needs else "images"
-            raise CapabilityError(
-                f"{self.card.name} compares embeddings of {compared}; {model.card.name} does not"
-                f" {' or '.join(missing)}.",
-                "Choose a model that does: `evalkit list --matrix`.",
-            )
-        return route
+        return first_possible(self.card.routes, model, self.card.name)
 
     def assistants(self) -> tuple[Assistant, ...]:
         """No further model takes part."""
@@ -132,11 +127,15 @@ class ClassificationTask(ABC):
         return tuple(notes)
 
 
+def _template_or_file(text: str) -> str:
+    return text if has_slot(text) else file_name(text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZeroShotOptions:
     """How class names become texts."""
 
-    templates: str = ""
+    templates: str = field(default="", metadata={STORED_AS: _template_or_file})
     """A JSON file with a list of templates; or one template, with `{c}` where the name goes; empty for the data's."""
 
 
@@ -150,8 +149,7 @@ class ZeroShotTask(ClassificationTask):
     def __init__(self, options: ZeroShotOptions) -> None:
         super().__init__()
         self.options = options
-        self.templates: tuple[str, ...] = ()
-        """Known once the samples are read."""
+        self._templates: tuple[str, ...] = ()
 
     @abstractmethod
     def own_templates(self, data_dir: Path) -> tuple[str, ...]:
@@ -161,19 +159,36 @@ class ZeroShotTask(ClassificationTask):
             DataError: Missing or malformed.
         """
 
-    def samples(self, data_dir: Path, limit: int | None) -> tuple[ClassifiedSample, ...]:
-        """See `evalkit.task.Task`.
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """How class names become texts; `samples` was called before.
 
         Raises:
             ConfigError: The option `templates` is neither a template nor a file.
         """
-        self.templates = self._templates(data_dir)
+        if not self._templates:
+            self._templates = self._given_templates()
+        return self._templates
+
+    def route(self, model: ModelProfile) -> Route:
+        """See `evalkit.task.Task`. A file of templates is read here, so that none is needed to score a stored run.
+
+        Raises:
+            ConfigError: As `templates`.
+        """
+        route = super().route(model)
+        if self.options.templates:
+            self._templates = self._given_templates()
+        return route
+
+    def samples(self, data_dir: Path, limit: int | None) -> tuple[ClassifiedSample, ...]:
+        """See `evalkit.task.Task`."""
+        if not self.options.templates:
+            self._templates = self.own_templates(data_dir)
         return super().samples(data_dir, limit)
 
-    def _templates(self, data_dir: Path) -> tuple[str, ...]:
+    def _given_templates(self) -> tuple[str, ...]:
         given = self.options.templates
-        if not given:
-            return self.own_templates(data_dir)
         if has_slot(given):
             return (given,)
         file = Path(given).expanduser()
@@ -189,7 +204,7 @@ class ZeroShotTask(ClassificationTask):
     ) -> tuple[Protocol, ...]:
         """See `evalkit.task.Task`."""
         first, *more = self.templates
-        listed = f"{len(self.templates)} templates (list {digest_of(self.templates)}), the first: {first}"
+        listed = f"{len(self.templates)} templates (list {texts_digest(self.templates)}), the first: {first}"
         return (
             Protocol(
                 name=self.split_name(len(samples)),
@@ -218,9 +233,4 @@ class ZeroShotTask(ClassificationTask):
 
 def names_digest(classes: Sequence[ImageClass]) -> str:
     """Six hex digits that tell one list of classes and their names from another."""
-    return digest_of(["\t".join((each.id, *each.names)) for each in classes])
-
-
-def digest_of(texts: Sequence[str]) -> str:
-    """Six hex digits of the SHA-256 of texts, one a line."""
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:6]
+    return texts_digest("\t".join((each.id, *each.names)) for each in classes)

@@ -19,12 +19,12 @@ several vectors each (BLIP-2) similarity is the largest cosine over all pairs of
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
-from evalkit.errors import ConfigError, DataError
+from evalkit.errors import CapabilityError, ConfigError, DataError
+from evalkit.families import naming
 from evalkit.families.generation import first_possible
 from evalkit.types import ImageRef, Prediction, Protocol, Route, Sample, TaskCard
 
@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     from evalkit.types import Assistant, MetricValue, Preprocessing
 
 ALL = Route(name="all", needs=("encode_image", "encode_text"))
-IMAGE = Route(name="image", needs=("encode_image",))
-TEXT = Route(name="text", needs=("encode_text",))
+IMAGE = Route(name="image", needs=("encode_image",), part="i2i")
+TEXT = Route(name="text", needs=("encode_text",), part="t2t")
 ROUTES = (ALL, IMAGE, TEXT)
+MODES = {ALL.name: ("i2t", "t2i", "i2i", "t2t"), IMAGE.name: ("i2i",), TEXT.name: ("t2t",)}
+"""The modes of retrieval that a route looks at, whether or not there is anything to measure."""
 TIE_RULE = (
     "pessimistic: a wrong item with an equal score counts against; in correlations equal scores share their mean rank"
 )
@@ -188,13 +190,30 @@ class CrossmodalTask(ABC):
             )
         if not samples:
             raise DataError(f"{self.card.name}: no image of the split is left.", "Give a --limit of 1 or more.")
+        if self._route is not None and not _modes_with_an_answer(samples, self._route):
+            raise DataError(
+                f"None of {len(samples):,} images and their captions has a right answer among the others, so there is"
+                " nothing to measure.",
+                "Use more of the data, or a model that embeds images and texts.",
+            )
         return tuple(samples)
 
     def route(self, model: ModelProfile) -> Route:
-        """See `evalkit.task.Task`."""
+        """See `evalkit.task.Task`.
+
+        Raises:
+            CapabilityError: There is none; or there are only images, of which none goes with another without ratings.
+        """
         wanted = [route for route in ROUTES if self.options.modes in ("auto", route.name)]
-        self._route = first_possible(wanted, model, self.card.name)
-        return self._route
+        route = first_possible(wanted, model, self.card.name)
+        if route == IMAGE and self.options.ratings == "none":
+            raise CapabilityError(
+                f"{self.card.name} without ratings knows which captions are an image's, and of no image that it goes"
+                f" with another: with {model.card.name}'s embeddings of images alone there is nothing to measure.",
+                "Choose a model that embeds texts too, with -o modes=auto; or leave out -o ratings=none.",
+            )
+        self._route = route
+        return route
 
     def assistants(self) -> tuple[Assistant, ...]:
         """See `evalkit.task.Task`."""
@@ -206,7 +225,7 @@ class CrossmodalTask(ABC):
         """See `evalkit.task.Task`."""
         return (
             Protocol(
-                name=self.split_name(samples),
+                name=self.split_name(samples) + _in_name(_modes_with_an_answer(samples, route)),
                 version=self.card.version,
                 route=route.name,
                 prompt=self.options.prompt if "encode_text" in route.needs else "",
@@ -268,17 +287,28 @@ class CrossmodalTask(ABC):
         """The protocol's name: a part of the split, or other captions, never carry the whole one's."""
         captions = [caption for sample in samples for caption in sample.captions]
         if self.options.ratings == "none":
-            digest = hashlib.sha256("\n".join(captions).encode()).hexdigest()
-            return f"karpathy-layout-{len(samples)}-{digest[:6]}-all-modes"
+            return f"karpathy-layout-{len(samples)}-{naming.texts_digest(captions)}"
         split = self.splits[self.split]
         pairs = sum(
             len(sample.rated_captions) + len(sample.rated_images) + sum(map(len, sample.rated_texts))
             for sample in samples
         )
-        if (len(samples), len(captions), pairs) == (split.images, split.captions, split.pairs):
-            return split.protocol
-        name = f"{split.protocol}-subset-{len(samples)}"
-        return name if any(sample.rated_captions for sample in samples) else f"{name}-own-captions"
+        whole = (len(samples), len(captions), pairs) == (split.images, split.captions, split.pairs)
+        name = naming.split_name(split.protocol, len(samples), whole=whole)
+        return name if whole or any(sample.rated_captions for sample in samples) else f"{name}-own-captions"
+
+
+def _modes_with_an_answer(samples: Sequence[CrossmodalSample], route: Route) -> tuple[str, ...]:
+    """The modes of a route in which a query has a right answer: what `mean_recall` is over."""
+    from evalkit.families.crossmodal_pairs import Members
+
+    members = Members(samples)
+    return tuple(mode for mode in MODES[route.name] if any(members.positives(mode)))
+
+
+def _in_name(modes: Sequence[str]) -> str:
+    """What a protocol's name says of the modes: means over others than all four are not comparable with those."""
+    return "" if modes == MODES[ALL.name] else "".join(f"-{mode}" for mode in modes)
 
 
 def _by_item(pairs: Sequence[tuple[str, str, RatedPair]]) -> dict[str, Rated]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np  # noqa: TID253 # see above
 
 from evalkit.errors import DataError
-from evalkit.families.crossmodal import ALL, IMAGE, TEXT, CrossmodalPrediction
+from evalkit.families.crossmodal import ALL, IMAGE, MODES, TEXT, CrossmodalPrediction
 from evalkit.families.crossmodal_pairs import Members, Pairs
 from evalkit.metrics.bootstrap import Table, interval  # noqa: TID253 # see above
 from evalkit.metrics.cxc import LEAST_QUERIES, mode_values, sampled_spearman  # noqa: TID253 # see above
@@ -30,9 +30,9 @@ _MODES = {
 }
 _KINDS = {"sits": "an image and a text", "sis": "two images", "sts": "two texts"}
 _OF_ROUTE = {
-    ALL.name: (tuple(_MODES), tuple(_KINDS)),
-    IMAGE.name: (("i2i",), ("sis",)),
-    TEXT.name: (("t2t",), ("sts",)),
+    ALL.name: (MODES[ALL.name], tuple(_KINDS)),
+    IMAGE.name: (MODES[IMAGE.name], ("sis",)),
+    TEXT.name: (MODES[TEXT.name], ("sts",)),
 }
 """What a route looks at, whether or not there is anything to measure."""
 

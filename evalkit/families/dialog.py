@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.datasets.visdial import DenseAnnotation, DialogRound
 from evalkit.errors import CapabilityError, ConfigError
-from evalkit.families.generation import Splits
+from evalkit.families.generation import Split, Splits
 from evalkit.types import Decoding, Failure, ImageRef, Prediction, Protocol, Recipe, Route, Sample, TaskCard
 
 if TYPE_CHECKING:
@@ -69,6 +69,16 @@ class DialogSample(Sample):
     rounds: tuple[DialogRound, ...]
     dense: DenseAnnotation | None
     """None in a split whose annotations are not public."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialogSplit(Split):
+    """A split of dialogs; with other rounds or options in any of them, it is not the whole split."""
+
+    rounds: int
+    """To answer, in each dialog."""
+    options: int = 100
+    """To choose from, in each of those rounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +136,7 @@ class DialogTask(Splits, ABC):
     card: ClassVar[TaskCard]
     options_type: ClassVar[type[DialogOptions]] = DialogOptions
     prediction_type: ClassVar[type[DialogPrediction]] = DialogPrediction
+    splits: ClassVar[Mapping[str, DialogSplit]]
 
     def __init__(self, options: DialogOptions) -> None:
         super().__init__(options)
@@ -216,7 +227,7 @@ class DialogTask(Splits, ABC):
 
         return (
             Protocol(
-                name=self.protocol_name(len(samples)),
+                name=self.protocol_name(samples),
                 version=self.card.version,
                 route=route.name,
                 prompt=_in_words(route),
@@ -252,12 +263,37 @@ class DialogTask(Splits, ABC):
 
         return score(samples, predictions, protocol=protocols[-1].id, split=self.split)
 
+    def whole(self, samples: Sequence[Sample]) -> bool:
+        """Whether all dialogs of the split are there, each with all its rounds and options."""
+        split = self.splits[self.split]
+        options = [split.options] * split.rounds
+        return super().whole(samples) and all(
+            [len(dialog.rounds[place].options) for place in asked_rounds(dialog)] == options
+            for dialog in samples
+            if isinstance(dialog, DialogSample)
+        )
+
+    def official_size(self) -> str:
+        """What the whole split has, in words."""
+        split = self.splits[self.split]
+        rounds = "a round" if split.rounds == 1 else f"{split.rounds} rounds"
+        return f"{split.size:,} dialogs, each with {rounds} of {split.options} options"
+
     def notes(self, samples: Sequence[Sample], predictions: Sequence[Prediction]) -> tuple[str, ...]:
-        """What the split's declaration says; and how many dialogs have no part in `ndcg`."""
-        dense = [one.dense for one in samples if isinstance(one, DialogSample) and one.dense is not None]
-        empty = sum(not any(one.relevance) for one in dense)
-        told = f"{empty} dialogs have no relevant candidate, for which NDCG is not defined: they are no part of it."
-        return (*super().notes(samples, predictions), *([told] if empty else []))
+        """What the split's declaration says; and which numbers are absent, or leave dialogs out."""
+        told = list(super().notes(samples, predictions))
+        dialogs = [one for one in samples if isinstance(one, DialogSample)]
+        dense = [one.dense for one in dialogs if one.dense is not None]
+        if dense and not any(one.gt_index is not None for dialog in dialogs for one in dialog.rounds):
+            told.append(
+                "The file does not say which option was the person's answer (gt_index): there is NDCG, and no MRR,"
+                " recall or mean rank."
+            )
+        if empty := sum(not any(one.relevance) for one in dense):
+            told.append(
+                f"{empty} dialogs have no relevant candidate, for which NDCG is not defined: they are no part of it."
+            )
+        return tuple(told)
 
 
 def asked_rounds(sample: DialogSample) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from evalkit.families.dialog import (
     kind_of,
     tells_history,
 )
+from evalkit.metrics.tiles import checked, exact_scores  # noqa: TID253 # see above
 from evalkit.types import Failure, MatchRequest, ScoreRequest, Turn
 
 if TYPE_CHECKING:
@@ -107,16 +108,33 @@ def _likelihoods(
 
 def _cosines(model: Model, samples: Sequence[DialogSample]) -> Iterator[Scores | Failure]:
     images = model.encode_image([sample.image for sample in samples])
-    texts = [_texts(sample, history=False) for sample in samples]
+    if len(images.failures) == len(samples):  # then there is no vector at all
+        yield from (images.failures[number] for number in range(len(samples)))
+        return
+    # a thousand texts a dialog: none is embedded for an image that failed
+    texts = [
+        [] if number in images.failures else _texts(sample, history=False) for number, sample in enumerate(samples)
+    ]
     distinct = [_distinct(text for rounds in told for text in rounds) for told in texts]
     rows = {text: row for row, text in enumerate(dict.fromkeys(text for told in distinct for text in told))}
-    vectors = model.encode_text(list(rows)).vectors
+    embedded = model.encode_text(list(rows))
+    failures: dict[int, Failure] = {}
+    for number, asked in enumerate(distinct):
+        for text in asked:
+            if rows[text] in embedded.failures:
+                failures.setdefault(number, embedded.failures[rows[text]])
+    failures.update(images.failures)
+    if len(failures) == len(samples):  # then there may be no vector at all
+        yield from (failures[number] for number in range(len(samples)))
+        return
+    stacks, vectors = checked(images.vectors, embedded.vectors)
     for number, (told, asked) in enumerate(zip(texts, distinct, strict=True)):
-        if number in images.failures:
-            yield images.failures[number]
+        if number in failures:
+            yield failures[number]
             continue
-        image = np.atleast_2d(images.vectors[number]).T  # (d, vectors an image)
-        cosines = (vectors[[rows[text] for text in asked]] @ image).max(axis=1)
+        # a BLAS sums the same two vectors differently at another place of a matrix: equal candidates would not tie
+        places = np.array([rows[text] for text in asked])
+        cosines = exact_scores(stacks, vectors, np.full(len(places), number), places)
         yield _by_round(told, dict(zip(asked, cosines.tolist(), strict=True)))
 
 

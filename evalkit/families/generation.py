@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from evalkit.errors import CapabilityError, ConfigError
+from evalkit.families.naming import split_name
 from evalkit.types import Prediction, Sample, TaskCard
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from evalkit.task import ModelProfile
     from evalkit.types import Assistant, Decoding, Recipe, Route
 
+CHOOSE_ANOTHER = "Choose a model that can: `evalkit list`."
 STRIPPED = "stripped"
 """The rule for open-ended text: all of it, without the white space at both ends."""
 
@@ -124,14 +126,27 @@ class Splits:
         note = self.splits[self.split].note
         return (note,) if note else ()
 
-    def protocol_name(self, samples: int) -> str:
+    def whole(self, samples: Sequence[Sample]) -> bool:
+        """Whether the samples are the whole official split, and so may carry its name."""
+        return len(samples) == self.splits[self.split].size
+
+    def official_size(self) -> str:
+        """What the whole split has, in words."""
+        return f"{self.splits[self.split].size:,} samples"
+
+    def protocol_name(self, samples: Sequence[Sample]) -> str:
         """The protocol's name: a part of a split never carries the whole one's."""
-        split = self.splits[self.split]
-        return split.protocol if samples == split.size else f"{split.protocol}-subset-{samples}"
+        return split_name(self.splits[self.split].protocol, len(samples), whole=self.whole(samples))
 
 
-def first_possible(routes: Sequence[Route], model: ModelProfile, task: str) -> Route:
+def first_possible(routes: Sequence[Route], model: ModelProfile, task: str, remedy: str = CHOOSE_ANOTHER) -> Route:
     """The first route whose needs the model has.
+
+    Args:
+        routes: Best first.
+        model: The model.
+        task: Who needs it, for the message.
+        remedy: What a user can do where there is none.
 
     Raises:
         CapabilityError: There is none; names what is missing on each.
@@ -142,7 +157,7 @@ def first_possible(routes: Sequence[Route], model: ModelProfile, task: str) -> R
     needs = ", or ".join(dict.fromkeys(" and ".join(route.needs) for route in routes))
     raise CapabilityError(
         f"{task} needs {needs}; {model.card.name} has {', '.join(model.capabilities)}.",
-        "Choose a model that can: `evalkit list`.",
+        remedy,
     )
 
 

@@ -1,4 +1,4 @@
-"""Numbers that the generative families share: means with intervals clustered by image, empty and cut-off texts.
+"""Numbers that the generative families share: means with clustered intervals, empty and cut-off texts.
 
 Imported inside the methods that use it, so it may import numpy.
 """

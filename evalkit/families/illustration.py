@@ -11,8 +11,9 @@ from abc import ABC
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from evalkit.errors import CapabilityError, ConfigError
+from evalkit.errors import ConfigError
 from evalkit.families.captioned_photos import CaptionedPhotos, CaptionedSample
+from evalkit.families.generation import first_possible
 from evalkit.types import Assistant, Prediction, Protocol, Route
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class IllustrationTask(CaptionedPhotos, ABC):
 
     options_type: ClassVar[type[IllustrationOptions]] = IllustrationOptions
     prediction_type: ClassVar[type[IllustrationPrediction]] = IllustrationPrediction
+    kind = "illustrate-by-5"
 
     def __init__(self, options: IllustrationOptions) -> None:
         self.options = options
@@ -91,13 +93,7 @@ class IllustrationTask(CaptionedPhotos, ABC):
 
     def route(self, model: ModelProfile) -> Route:
         """See `evalkit.task.Task`."""
-        missing = [need for need in EMBEDDED.needs if need not in model.capabilities]
-        if missing:
-            raise CapabilityError(
-                f"{self.card.name} needs {' and '.join(missing)}, which {model.card.name} does not have.",
-                "Choose a model that embeds images and texts: `evalkit list`.",
-            )
-        return EMBEDDED
+        return first_possible(ROUTES, model, self.card.name)
 
     def assistants(self) -> tuple[Assistant, ...]:
         """See `evalkit.task.Task`: there are none."""

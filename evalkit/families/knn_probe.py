@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.errors import ConfigError, DataError
-from evalkit.families.classification import ClassificationTask, digest_of
+from evalkit.families.classification import ClassificationTask
+from evalkit.families.naming import texts_digest
 from evalkit.types import Protocol, Route
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from evalkit.datasets.imagefolder import LabelledImage
     from evalkit.families.classification import ClassifiedSample, ClassPrediction
     from evalkit.model import Model
-    from evalkit.types import Preprocessing
+    from evalkit.types import ImageRef, Preprocessing
 
 KNN = Route(name="knn", needs=("encode_image",))
 TIE_RULE = "equal cosines: the training image that comes first; equal votes: the class that comes first"
@@ -93,6 +94,10 @@ class KnnTask(ClassificationTask):
                 )
         return samples
 
+    def further_images(self) -> tuple[ImageRef, ...]:
+        """The training images; see `evalkit.task.ShowsMoreImages`."""
+        return tuple(one.image for one in self.training)
+
     def protocols(
         self, samples: Sequence[ClassifiedSample], route: Route, preprocessing: Preprocessing
     ) -> tuple[Protocol, ...]:
@@ -100,7 +105,7 @@ class KnnTask(ClassificationTask):
         failed = set(self._unusable)
         used = [image for image in self.training if image.id not in failed]
         k = min(self.options.k, len(used))
-        digest = digest_of([self._shown, *(image.label for image in used)])
+        digest = texts_digest([self._shown, *(image.label for image in used)])
         return (
             Protocol(
                 name=self.split_name(len(samples)),

@@ -14,9 +14,8 @@ Nothing is guessed from an answer: the official accuracy normalises both sides b
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,7 +30,9 @@ from evalkit.families.generation import (
     decoding_in_words,
     first_possible,
 )
+from evalkit.families.naming import texts_digest
 from evalkit.families.question_ranking import question_turns, ranked_answers
+from evalkit.options import STORED_AS, file_name
 from evalkit.types import (
     DataFile,
     Decoding,
@@ -96,7 +97,7 @@ class VqaOptions(GenerationOptions):
 
     route: str = "auto"
     """`auto`, `rank`, `rank_paper`, `generate`, `similarity`."""
-    answer_list: str = ""
+    answer_list: str = field(default="", metadata={STORED_AS: file_name})
     """A file of candidate answers (JSON list, or text with one a line); empty for the task's own."""
     question_types: bool = False
     """Also the accuracy of each of the 65 question types, in a table of its own."""
@@ -211,7 +212,7 @@ class QuestionAnsweringTask(Splits, ABC):
         generated = route.needs == GENERATE.needs
         return (
             Protocol(
-                name=self.protocol_name(len(samples)),
+                name=self.protocol_name(samples),
                 version=self.card.version,
                 route=route.name,
                 prompt=SIMILARITY_TEMPLATE if route.needs == SIMILARITY.needs else recipe.prompt,
@@ -279,8 +280,7 @@ class QuestionAnsweringTask(Splits, ABC):
 
     def _list_in_words(self) -> str:
         answers = self.candidates()
-        digest = hashlib.sha256("\n".join(answers).encode()).hexdigest()
-        return f"the best of {len(answers):,} answers (list {digest[:8]})"
+        return f"the best of {len(answers):,} answers (list {texts_digest(answers, 8)})"
 
     def _generated(self, model: Model, samples: Sequence[VqaSample], recipe: Recipe) -> Iterator[VqaPrediction]:
         requests = [

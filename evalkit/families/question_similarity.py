@@ -46,11 +46,13 @@ def nearest_answers(
         texts = [_fill(template, question, answer) for question in part for answer in answers]
         embedded = model.encode_text(texts)
         for number, question in enumerate(part):
-            vectors = embedded.vectors[number * len(answers) : (number + 1) * len(answers)]
+            own = range(number * len(answers), (number + 1) * len(answers))
+            vectors = embedded.vectors[own.start : own.stop]
+            failure = next((embedded.failures[text] for text in own if text in embedded.failures), None)
             for place in by_question[question]:
                 row = rows[samples[place].image]
-                if row in images.failures:
-                    chosen[place] = images.failures[row]
+                if failed := images.failures.get(row) or failure:
+                    chosen[place] = failed
                     continue
                 cosines = vectors @ np.atleast_2d(images.vectors[row]).T  # (answers, vectors an image)
                 chosen[place] = answers[int(np.argmax(cosines.max(axis=1)))]

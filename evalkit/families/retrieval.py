@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.errors import CapabilityError, ConfigError, DataError
+from evalkit.families import naming
 from evalkit.types import Assistant, ImageRef, Prediction, Protocol, Route, Sample, TaskCard
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ class RetrievalTask(ABC):
 
     def split_name(self, samples: Sequence[RetrievalSample]) -> str:
         """The protocol's name: a part of the split never carries the whole one's."""
-        return self.card.protocol if self.whole(samples) else f"{self.card.protocol}-subset-{len(samples)}"
+        return naming.split_name(self.card.protocol, len(samples), whole=self.whole(samples))
 
     def whole(self, samples: Sequence[RetrievalSample]) -> bool:
         """Whether the samples are the whole official split, and so may carry its name."""

@@ -17,18 +17,27 @@ if TYPE_CHECKING:
 _CANDIDATES: Final = ("True", "False")
 _VERDICTS: Final = {"true": "True", "yes": "True", "false": "False", "no": "False"}
 _FIRST_WORD = re.compile(r"[\W_]*([^\W\d_]+)")
+_MARKS = r"(?:[^\w.!?]|_)*"
+_ALTERNATIVE = re.compile(
+    rf"(?:{_MARKS}[/|\\]{_MARKS}|-|{_MARKS}\b(?:and{_MARKS})?or\b{_MARKS})(?:{'|'.join(_VERDICTS)}|not)(?![^\W_])",
+    re.IGNORECASE,
+)
+"""What makes the first word one of two that are offered: the answer repeats the question, or decides nothing."""
 
 
 def verdict_of(text: str) -> str:
     """What a generated answer says: `True` or `False` by its first word, empty where that is another.
 
-    White space, quotes and other marks before the word are passed over; capitals do not matter.
+    White space, quotes and other marks before the word are passed over; capitals do not matter. A word that its
+    opposite is offered beside ("true or false", "yes/no") says nothing.
 
-    >>> [verdict_of(text) for text in ("True.", " **no**, it", "The statement is true", "")]
-    ['True', 'False', '', '']
+    >>> [verdict_of(text) for text in ("True.", " **no**, it", "The statement is true", "", "True or false: yes")]
+    ['True', 'False', '', '', '']
     """
     found = _FIRST_WORD.match(text)
-    return _VERDICTS.get(found[1].lower(), "") if found else ""
+    if found is None or _ALTERNATIVE.match(text, found.end()):
+        return ""
+    return _VERDICTS.get(found[1].lower(), "")
 
 
 def odds_of_match(model: Model, samples: Sequence[StatementSample]) -> list[float | Failure]:

@@ -52,7 +52,9 @@ OWN_RECIPE: Final = Recipe(
     decoding=Decoding(max_new_tokens=16),
     source="evalkit's own; the model's family names none",
 )
-CANVAS_IN_WORDS: Final = "both images on one white canvas, 16 px apart, as high as the higher, at most 768 px"
+CANVAS_IN_WORDS: Final = (
+    "both images on one white canvas, 16 px apart, as high as the higher, at most 768 px, neither wider than 3,072 px"
+)
 _CHOICES: Final = ("auto", MATCH.name, TRUE_FALSE.name, GENERATE.name)
 
 
@@ -193,7 +195,7 @@ class StatementTask(Splits, ABC):
             tie_rule = ""
         return (
             Protocol(
-                name=self.protocol_name(len(samples)),
+                name=self.protocol_name(samples),
                 version=self.card.version,
                 route=route.name,
                 prompt=route.recipe.prompt if route.recipe else "{statement}",

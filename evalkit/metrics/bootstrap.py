@@ -1,4 +1,4 @@
-"""95 % intervals by the bootstrap, clustered by image: an image and everything asked about it are drawn together."""
+"""95 % intervals by the bootstrap, clustered: what is asked about an image, or a set of images, is drawn together."""
 
 from __future__ import annotations
 

@@ -221,7 +221,8 @@ def _notes(notes: _Notes, view: View) -> tuple[str, ...]:
     lines += [f"weights of {model}: {checkpoint} ({digest})" for model, checkpoint, digest in notes.weights]
     if view.intervals and lines:
         lines.append(
-            "After each number its 95 % interval, bootstrap clustered by image. n: the queries or answers it is over."
+            "After each number its 95 % interval, bootstrap clustered by image or by what shares images (a set of image"
+            " pairs, a paragraph). n: the queries or answers it is over."
         )
     if view.left_out:
         lines.append(f"Earlier runs of the same measurements that are not shown: {view.left_out} (--all-runs).")

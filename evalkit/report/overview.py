@@ -29,10 +29,12 @@ class Overview:
     """Model and task -> the number; what was not run is absent."""
 
 
-def overview(results: Sequence[RunResult]) -> Overview:
+def overview(results: Sequence[RunResult], order: Sequence[str]) -> Overview:
     """The main metric of each run, of its main protocol (the last); of repeated runs the latest.
 
-    Models and tasks stand in the order of the runs.
+    Args:
+        results: The runs; models stand in their order.
+        order: The tasks, in order; others are left out.
     """
     cells: dict[tuple[str, str], MetricValue] = {}
     tasks: dict[str, str] = {}
@@ -43,7 +45,7 @@ def overview(results: Sequence[RunResult]) -> Overview:
             tasks[result.task] = f"{result.main_metric} ({main[-1].unit})"
     return Overview(
         models=tuple(dict.fromkeys(result.model for result in results)),
-        tasks=tuple((task, tasks[task]) for task in dict.fromkeys(result.task for result in results) if task in tasks),
+        tasks=tuple((task, tasks[task]) for task in order if task in tasks),
         cells=cells,
     )
 

@@ -18,11 +18,10 @@ from evalkit.families.dialog import DialogPrediction
 from evalkit.families.question_answering import VqaPrediction
 from evalkit.families.statements import StatementPrediction
 from evalkit.metrics.visdial import whole_ranks
+from evalkit.types import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from evalkit.types import Prediction
 
 FORMATS = ("vqa", "nocaps", "coco", "visdial", "nlvr2")
 Row: TypeAlias = "dict[str, int | str | list[int]]"
@@ -39,7 +38,8 @@ def server_file(predictions: Sequence[Prediction], format: str = "auto") -> byte
         ConfigError: The predictions are of another kind than the format.
         DataError: A sample has no answer, occurs twice, or has an id that is not a number.
     """
-    key, value = _keys(predictions, format)
+    kinds = {type(one) for one in predictions}
+    key, value = keys_of(kinds.pop() if len(kinds) == 1 else Prediction, format)
     failed = [one for one in predictions if one.failure is not None]
     if failed:
         raise DataError(
@@ -80,15 +80,24 @@ def _answers(prediction: Prediction, field: str) -> list[Row]:
     return [{field: getattr(prediction, field)}]
 
 
-def _keys(predictions: Sequence[Prediction], format: str) -> tuple[str, str]:
+def keys_of(kind: type[Prediction], format: str) -> tuple[str, str]:
+    """What the server calls a sample, and the field of a prediction that answers it.
+
+    Args:
+        kind: What the predictions are.
+        format: As `server_file`.
+
+    Raises:
+        ConfigError: No server takes such predictions, or not in that format.
+    """
     fits: tuple[str, ...]
-    if all(isinstance(one, VqaPrediction) for one in predictions):
+    if issubclass(kind, VqaPrediction):
         fits, keys = ("vqa",), ("question_id", "answer")
-    elif all(isinstance(one, CaptionPrediction) for one in predictions):
+    elif issubclass(kind, CaptionPrediction):
         fits, keys = ("nocaps", "coco"), ("image_id", "caption")
-    elif all(isinstance(one, DialogPrediction) for one in predictions):
+    elif issubclass(kind, DialogPrediction):
         fits, keys = ("visdial",), ("image_id", "rounds")
-    elif all(isinstance(one, StatementPrediction) for one in predictions):
+    elif issubclass(kind, StatementPrediction):
         fits, keys = ("nlvr2",), ("identifier", "answer")
     else:
         raise ConfigError("No server takes answers of this kind.", f"There are files for: {', '.join(FORMATS)}.")

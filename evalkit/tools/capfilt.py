@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit import registry
-from evalkit.errors import ConfigError
+from evalkit.errors import ConfigError, DataError
 from evalkit.families.caption_judging import ITM, YES_NO, Captioned, judge, judging_route
-from evalkit.opening import ModelChoice, Resources, Workbench
+from evalkit.opening import Chosen, ModelChoice, Resources, Workbench, choose
 from evalkit.report.text import spreadsheet
 from evalkit.tools.caption_files import CaptionFile, read_caption_file
 from evalkit.tools.writing import check_target, write_whole
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evalkit.progress import Progress
-    from evalkit.types import Route
 
 _PURPOSE = "retrieval/coco"
 _COLUMNS = ("image", "caption", "p_match", "kept", "failure")
@@ -83,30 +82,36 @@ def filter_captions(config: FilterConfig, progress: Progress) -> Filtered:
         EvalkitError: Of the kind that says what is wrong.
     """
     captions = read_caption_file(config.file, config.name_rule)
-    check_target(config.output, (config.file,))
+    read = (config.file, *(config.images / name for name in dict.fromkeys(pair.image for pair in captions.pairs)))
+    check_target(config.output, read)
     if config.scores is not None:
-        check_target(config.scores, (config.file, config.output))
+        check_target(config.scores, (*read, config.output))
     adapter = registry.load_adapter(config.choice.name)
-    route = judging_route(
-        registry.profile(adapter, config.choice.variant), (ITM, YES_NO), config.prompt, "The caption filter"
+    chosen = choose(
+        config.choice,
+        adapter,
+        lambda model: judging_route(model, (ITM, YES_NO), config.prompt, "The caption filter"),
+        _PURPOSE,
     )
-    judged = _judged(captions, config, route, progress)
+    judged = _judged(captions, config, chosen, progress)
+    failures = {odds: None for odds in judged if isinstance(odds, Failure)}
+    unjudged = sum(isinstance(odds, Failure) for odds in judged)
+    if unjudged == len(judged):
+        raise DataError(f"Every image failed; the first: {next(iter(failures)).reason}", "Check the images' folder.")
     kept = [not isinstance(odds, Failure) and probability(odds) > config.threshold for odds in judged]
     if config.scores is not None:
         write_whole(config.scores, _table(captions, judged, kept))
     write_whole(config.output, captions.filtered(kept))
-    failures = {odds: None for odds in judged if isinstance(odds, Failure)}
-    unjudged = sum(isinstance(odds, Failure) for odds in judged)
     return Filtered(
         kept=sum(kept),
         dropped=len(kept) - sum(kept) - unjudged,
         unjudged=unjudged,
         failures=tuple(failures),
-        route=route.name,
+        route=chosen.route.name,
     )
 
 
-def _judged(captions: CaptionFile, config: FilterConfig, route: Route, progress: Progress) -> list[float | Failure]:
+def _judged(captions: CaptionFile, config: FilterConfig, chosen: Chosen, progress: Progress) -> list[float | Failure]:
     """For each pair its log-odds, or why there are none."""
     texts: dict[str, dict[str, int]] = {}
     for pair in captions.pairs:
@@ -117,8 +122,8 @@ def _judged(captions: CaptionFile, config: FilterConfig, route: Route, progress:
         for name, of_image in texts.items()
     ]
     with Workbench(config.resources, progress) as bench:
-        model = bench.open(config.choice, route.purpose or _PURPOSE)
-        answers = dict(zip(texts, judge(model, asked, route), strict=True))
+        model = bench.open(chosen.choice, chosen.purpose)
+        answers = dict(zip(texts, judge(model, asked, chosen.route), strict=True))
         model.close()
     judged: list[float | Failure] = []
     for pair in captions.pairs:

@@ -176,7 +176,10 @@ def _read_coco(content: Mapping[str, object], file: Path) -> CaptionFile:
         record = as_object(value, file, where)
         name = text_of(record, "file_name", file, where)
         relative_path(name, file, where)
-        names[id_of(record, "id", file, where)] = name
+        image = id_of(record, "id", file, where)
+        if image in names:
+            raise malformed(file, f"image {image} occurs twice, the second time at {where}")
+        names[image] = name
     records, pairs = [], []
     for index, value in enumerate(list_of(content, "annotations", file, "the file")):
         where = f"annotations[{index}]"

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import numpy as np
+from markdown_it import MarkdownIt
 
 from evalkit import registry
-from evalkit.errors import ConfigError, DataError
+from evalkit.datasets.imagefolder import SUFFIXES
+from evalkit.errors import ConfigError, DataError, ModelOutputError
 from evalkit.metrics.assignment import assign
 from evalkit.metrics.tiles import TILE_IMAGES, TILE_TEXTS, checked, tiles
-from evalkit.opening import ModelChoice, Resources, Workbench, require_capabilities
+from evalkit.opening import ModelChoice, Resources, Workbench, choose, require_capabilities
 from evalkit.report.text import inert, markdown
-from evalkit.tools.sentences import Block, blocks_of
+from evalkit.tools.sentences import Block, as_paragraph, blocks_of
 from evalkit.tools.writing import check_target, write_whole
-from evalkit.types import Failure, ImageRef
+from evalkit.types import Failure, ImageRef, Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from evalkit.progress import Progress
 
 _PURPOSE = "retrieval/coco"
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_ROUTE = Route(name="itc", needs=("encode_image", "encode_text"))
 MARKDOWN_SUFFIXES = frozenset({".md", ".markdown"})
 HTML_SUFFIXES = frozenset({".html", ".htm"})
 
@@ -90,9 +92,10 @@ def illustrate(config: IllustrateConfig, progress: Progress) -> Illustrated:
     gallery = read_gallery(config.gallery)
     check_target(config.output, (config.text, *gallery))
     adapter = registry.load_adapter(config.choice.name)
-    require_capabilities(adapter, ("encode_image", "encode_text"), "illustrator")
+    require_capabilities(adapter, _ROUTE.needs, "illustrator")
+    chosen = choose(config.choice, adapter, lambda model: _ROUTE, _PURPOSE)
     with Workbench(config.resources, progress) as bench:
-        model = bench.open(config.choice, _PURPOSE)
+        model = bench.open(chosen.choice, chosen.purpose)
         texts = [config.prompt.replace("{caption}", sentence) for sentence in sentences]
         usable, scores, failures = _similarities(model, gallery, texts)
         model.close()
@@ -143,7 +146,10 @@ def _similarities(
     alive = [row for row in range(len(gallery)) if row not in images.failures]
     if not alive:
         raise DataError(f"Every image failed; the first: {images.failures[0].reason}", "Check the gallery.")
-    left, right = checked(images.vectors[alive], model.encode_text(texts).vectors)
+    embedded = model.encode_text(texts)
+    for row, failure in embedded.failures.items():
+        raise ModelOutputError(f"A sentence got no embedding: {texts[row]!r}: {failure.reason}", "Run it again.")
+    left, right = checked(images.vectors[alive], embedded.vectors)
     scores = np.empty((len(right), len(left)))
     for rows, columns, tile in tiles(left, right, TILE_IMAGES, TILE_TEXTS, np.float64):
         scores[columns, rows] = tile.T
@@ -153,13 +159,14 @@ def _similarities(
 def _written(config: IllustrateConfig, blocks: Sequence[Block], images: Sequence[Path | None]) -> str:
     folder = config.output.parent
     rest = iter(images)
+    is_markdown = config.text.suffix.lower() in MARKDOWN_SUFFIXES
     if config.output.suffix.lower() in HTML_SUFFIXES:
-        body = "\n".join(part for block in blocks for part in _html(block, rest, folder))
+        drawn = _Rendered(blocks) if is_markdown else _Escaped()
+        body = "\n".join(part for block in blocks for part in _html(block, rest, folder, drawn))
         title = html.escape(inert(config.text.stem))
         head = f'<!DOCTYPE html>\n<html>\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n</head>\n<body>\n'
         return f"{head}{body}\n</body>\n</html>\n"
-    is_markdown = config.text.suffix.lower() in MARKDOWN_SUFFIXES
-    shown: Callable[[str], str] = str if is_markdown else _as_markdown
+    shown: Callable[[str], str] = as_paragraph if is_markdown else _as_markdown
     return "".join(f"{part}\n\n" for block in blocks for part in _markdown(block, rest, folder, shown)).rstrip() + "\n"
 
 
@@ -172,11 +179,40 @@ def _markdown(block: Block, images: Iterator[Path | None], folder: Path, shown: 
             yield f"![{markdown(image.stem)}]({_link(image, folder)})"
 
 
-def _html(block: Block, images: Iterator[Path | None], folder: Path) -> Iterator[str]:
+class _Escaped:
+    """Plain text as HTML that shows exactly it."""
+
+    def block(self, text: str) -> str:
+        return f"<pre>{html.escape(text)}</pre>"
+
+    def sentence(self, text: str) -> str:
+        return html.escape(text)
+
+
+class _Rendered:
+    """Markdown as HTML; HTML in it is shown, not taken over.
+
+    Args:
+        blocks: The whole text: a link may be defined in another block.
+    """
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self._parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+        self._known: dict[str, object] = {}
+        self._parser.parse("\n\n".join(block.text for block in blocks), self._known)
+
+    def block(self, text: str) -> str:
+        return str(self._parser.render(text, self._known)).rstrip()
+
+    def sentence(self, text: str) -> str:
+        return str(self._parser.renderInline(text, self._known))
+
+
+def _html(block: Block, images: Iterator[Path | None], folder: Path, drawn: _Escaped | _Rendered) -> Iterator[str]:
     if not block.sentences:
-        yield f"<pre>{html.escape(block.text)}</pre>"
+        yield drawn.block(block.text)
     for sentence in block.sentences:
-        yield f"<p>{html.escape(sentence)}</p>"
+        yield f"<p>{drawn.sentence(sentence)}</p>"
         if image := next(images):
             yield f'<p><img src="{html.escape(_link(image, folder))}" alt="{html.escape(inert(image.stem))}"></p>'
 

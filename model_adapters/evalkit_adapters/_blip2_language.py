@@ -21,9 +21,10 @@ from evalkit.errors import CheckpointError
 from evalkit.types import CandidateScore, Generation
 from evalkit_adapters._blip2_candidates import OptNetwork, T5Candidates
 from evalkit_adapters._blip2_search import Continuation, search
-from evalkit_adapters._decoding import Prompt, SharedPrefixDecoder, round_ends
+from evalkit_adapters._decoding import Prompt, SharedPrefixDecoder, refuse_too_long, round_ends
 from evalkit_adapters._dual_encoder import load_pretrained
 from evalkit_adapters.blip2_inputs import load_language_tokenizer
+from evalkit_adapters.hub_folder import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,7 @@ class Blip2LanguageNetwork:
             self._close: int = config.eos_token_id
         else:
             self._start, self._end = config.bos_token_id, tokenizer.encode("\n")[0]
+            self._longest: int = config.max_position_embeddings  # T5's positions have no end
         # what stands for an image among the ids, which the repetition penalty sees; OPT's start token is there anyway
         self._image: int = self._start if model.config.image_token_id is None else model.config.image_token_id
         self._decoder = SharedPrefixDecoder(OptNetwork(model=self._language))
@@ -74,6 +76,7 @@ class Blip2LanguageNetwork:
                 "Use --dtype bfloat16, as its authors do, or float32.",
             )
         tokenizer = load_language_tokenizer(folder)
+        read_json(folder / "generation_config.json")  # transformers reads it too, and its error does not name it
         model = load_pretrained(Blip2ForConditionalGeneration, folder, placement)
         if len(tokenizer) > model.config.text_config.vocab_size:
             raise CheckpointError(
@@ -96,7 +99,13 @@ class Blip2LanguageNetwork:
     # --------------------------------------------------------------------------------------------------- generation
     @torch.inference_mode()
     def generate(self, images: Sequence[FloatArray], prompts: Sequence[str], decoding: Decoding) -> list[Generation]:
-        """The continuation of each prompt, in one batch."""
+        """The continuation of each prompt, in one batch.
+
+        Raises:
+            DataError: A prompt of OPT, with image and longest answer, is longer than it takes.
+        """
+        for prompt in prompts:
+            self._refuse_too_long(prompt, decoding.max_new_tokens)
         state, said = self._begin(self.image_vectors(images), prompts)
         return [self._generation(row, decoding) for row in search(state, said, decoding, self._end)]
 
@@ -119,8 +128,13 @@ class Blip2LanguageNetwork:
             images: Of each request.
             prompts: Of each request; before it, those of the conversation's earlier rounds.
             candidates: Of each request.
+
+        Raises:
+            DataError: A prompt of OPT, with image and longest candidate, is longer than it takes.
         """
         tokens = [[self._candidate(candidate) for candidate in asked] for asked in candidates]
+        for each, asked in zip(prompts, tokens, strict=True):
+            self._refuse_too_long(each[-1], max(map(len, asked), default=1))
         vectors = self.image_vectors(images)
         if self._encodes:
             encoded, mask = self._encode_t5(vectors, [self._tokenizer.encode(each[-1]) for each in prompts])
@@ -135,6 +149,12 @@ class Blip2LanguageNetwork:
             [CandidateScore(logprob=score, tokens=len(ids)) for score, ids in zip(row, asked, strict=True)]
             for row, asked in zip(scores, tokens, strict=True)
         ]
+
+    def _refuse_too_long(self, prompt: str, answer: int) -> None:
+        if not self._encodes:
+            # the image's vectors and OPT's start token stand in front
+            length = self.model.config.num_query_tokens + 1 + len(self._tokenizer.encode(prompt))
+            refuse_too_long(length, answer, self._longest, prompt)
 
     def _prompt_opt(self, vectors: Tensor, prompts: Sequence[str]) -> Prompt:
         """The last of a conversation's prompts, cut where it goes on from the others."""

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import json
-import logging
-import pickle
+import math
 import re
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import BlipConfig, BlipTextConfig, BlipVisionConfig
-from transformers.utils import logging as transformers_logging
 
+from evalkit.checkpoints import hub_file
 from evalkit.errors import CheckpointError
+from evalkit.types import CheckpointRef
 from evalkit_adapters._blip_caption import BlipCaptionNetwork
 from evalkit_adapters._blip_kinds import KINDS, convert_original
 from evalkit_adapters._blip_network import BlipRetrievalNetwork
 from evalkit_adapters._blip_nlvr2 import BlipNlvr2Network
 from evalkit_adapters._blip_visdial import BlipVisdialNetwork
 from evalkit_adapters._blip_vqa import BlipVqaNetwork
-from evalkit_adapters.blip_inputs import ENC_ID
+from evalkit_adapters._quiet_loading import quietly
+from evalkit_adapters._tensor_files import UNREADABLE, read_tensors
+from evalkit_adapters.blip_inputs import ENC_ID, OFFICIAL_SIZE
+from evalkit_adapters.hub_folder import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from evalkit.types import Placement
     from evalkit_adapters._blip_kinds import Kind
@@ -90,11 +89,12 @@ def load_model(path: Path, image_size: int, placement: Placement, ability: Abili
         vision.image_size = image_size
     else:
         state, config = None, read_config(path)
+        read_json(path / "generation_config.json")  # transformers reads it too, and its error does not name it
     stored_size = _side(_halves(config)[1].image_size)
     check_architecture(config, stored_size if kind.resampled else image_size, path, kind.name, last_mark)
     _halves(config)[1].layer_norm_eps = VISION_EPS
     try:
-        with _quietly():
+        with quietly():
             # typed as a model, but a pair when asked for the report
             loaded: Any = kind.model.from_pretrained(
                 None if state is not None else path,
@@ -105,7 +105,7 @@ def load_model(path: Path, image_size: int, placement: Placement, ability: Abili
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # so that they come back in the report, which is checked below
             )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(
             f"The weights in {path} cannot be loaded: {error}.", "Get the checkpoint again."
         ) from error
@@ -174,8 +174,8 @@ def find_vocabulary(path: Path) -> Path:
     if not path.is_file():
         raise missing
     try:
-        return Path(hf_hub_download(BERT_REPOSITORY, "vocab.txt", revision=BERT_REVISION))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        return hub_file(CheckpointRef(source=BERT_REPOSITORY, revision=BERT_REVISION), "vocab.txt")
+    except CheckpointError as error:
         raise missing from error
 
 
@@ -237,28 +237,32 @@ def check_architecture(
 
 
 def read_config(folder: Path) -> BlipConfig:
+    """The configuration in a folder.
+
+    Raises:
+        CheckpointError: There is none, or not one of BLIP.
+    """
     file = folder / "config.json"
     try:
         settings = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}.", "Name the folder of a BLIP checkpoint.") from error
     kind = settings.get("model_type") if isinstance(settings, dict) else None
     if kind != "blip":
         raise CheckpointError(f"{file} is of model type {kind}, not blip.", "Name the folder of a BLIP checkpoint.")
-    return BlipConfig.from_dict(settings)
+    try:
+        return BlipConfig.from_dict(settings)
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{file} is no configuration of BLIP: {reason}.", "Get the file again.") from error
 
 
 def _read_original(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        # torch's own message recommends loading unsafely
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint of tensors ({type(error).__name__}).",
-            "Get the file again; one that holds other Python objects must be saved anew with its `model` entry alone.",
-        ) from error
+    content = read_tensors(path)
     state = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
         raise CheckpointError(
             f"{path} has no state dict under `model`, as BLIP's original checkpoints do.", "Name such a checkpoint."
         )
@@ -267,20 +271,34 @@ def _read_original(path: Path) -> dict[str, torch.Tensor]:
 
 def _config_of(state: Mapping[str, torch.Tensor], path: Path, kind: Kind) -> BlipConfig:
     """The architecture, read from the shapes; original files carry no configuration."""
-    try:
-        words = state[f"{kind.words}.embeddings.word_embeddings.weight"].shape
-        patches = state["vision_model.embeddings.patch_embedding.weight"].shape
-        positions = state[f"{kind.words}.embeddings.position_embeddings.weight"].shape[0]
-        text_inner = state[f"{kind.words}.encoder.layer.0.intermediate.dense.weight"].shape[0]
-        vision_inner = state["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0]
-        # the width of embeddings, which only retrieval has
-        joint = state["text_proj.weight"].shape[0] if kind is KINDS["retrieval"] else words[1]
-        grid = int((state[_POSITIONS].shape[1] - 1) ** 0.5)
-    except KeyError as error:
+
+    def shape(name: str, dimensions: int) -> torch.Size:
+        problem = f"has no {name}"
+        if name in state:
+            tensor = state[name]
+            if tensor.ndim == dimensions and tensor.numel() and tensor.is_floating_point() and not tensor.is_sparse:
+                return tensor.shape
+            problem = f"gives {name} as {tensor.dtype} of shape {tuple(tensor.shape)}"
         raise CheckpointError(
-            f"{path} is not a BLIP {kind.name} checkpoint: it has no {error.args[0]}.",
-            f"Name a {kind.name} checkpoint, for example {kind.example}.",
-        ) from error
+            f"{path} is not a BLIP {kind.name} checkpoint: it {problem}.", f"{kind.hint} For example: {kind.example}."
+        )
+
+    words = shape(f"{kind.words}.embeddings.word_embeddings.weight", 2)
+    patches = shape("vision_model.embeddings.patch_embedding.weight", 4)
+    positions = shape(f"{kind.words}.embeddings.position_embeddings.weight", 2)[0]
+    text_inner = shape(f"{kind.words}.encoder.layer.0.intermediate.dense.weight", 2)[0]
+    vision_inner = shape("vision_model.encoder.layers.0.mlp.fc1.weight", 2)[0]
+    # the width of embeddings, which only retrieval has
+    joint = shape("text_proj.weight", 2)[0] if kind is KINDS["retrieval"] else words[1]
+    places = shape(_POSITIONS, 3)[1]
+    grid = math.isqrt(places - 1)
+    odd = words[1] % _HEAD_SIZE or patches[0] % _HEAD_SIZE
+    if odd or patches[-1] > OFFICIAL_SIZE or grid == 0 or grid**2 != places - 1:
+        raise CheckpointError(
+            f"{path} is not a BLIP {kind.name} checkpoint: its towers have widths {words[1]} and {patches[0]}, its "
+            f"patches {patches[-1]} pixels a side, and an image {places} positions.",
+            f"The widths must be multiples of {_HEAD_SIZE}, the positions a square and one more. {kind.hint}",
+        )
     return BlipConfig(
         text_config={
             "vocab_size": words[0],
@@ -305,7 +323,7 @@ def _config_of(state: Mapping[str, torch.Tensor], path: Path, kind: Kind) -> Bli
 
 
 def _layers(names: Iterable[str], pattern: str) -> int:
-    return 1 + max(int(found[1]) for name in names if (found := re.match(pattern, name)))
+    return len({found[1] for name in names if (found := re.match(pattern, name))})
 
 
 def _halves(config: BlipConfig) -> tuple[BlipTextConfig, BlipVisionConfig]:
@@ -313,20 +331,6 @@ def _halves(config: BlipConfig) -> tuple[BlipTextConfig, BlipVisionConfig]:
     if not isinstance(text, BlipTextConfig) or not isinstance(vision, BlipVisionConfig):
         raise TypeError("BlipConfig makes both of its halves")  # as its own __post_init__ does; tells the type checker
     return text, vision
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without transformers' progress bar and load report, which would break into the caller's own output."""
-    bar, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-    transformers_logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bar:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above
 
 
 def _side(size: int | list[int] | tuple[int, int]) -> int:

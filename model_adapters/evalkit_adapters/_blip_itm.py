@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from evalkit_adapters.blip_inputs import ENC_ID
@@ -52,6 +52,12 @@ def judged(logits: Tensor, scoring: Literal["logit", "log_odds"]) -> FloatArray:
     return answer
 
 
+def apply_head(head: nn.Linear, hidden: Tensor) -> Tensor:
+    """A linear head in float32 at least: logits that bfloat16 has rounded tie in their hundreds."""
+    dtype = torch.promote_types(hidden.dtype, torch.float32)
+    return functional.linear(hidden.to(dtype), head.weight.to(dtype), head.bias.to(dtype))
+
+
 def match_plain(
     model: BlipForImageTextRetrieval, states: Tensor, token_ids: Sequence[TokenIds], enc: int = ENC_ID
 ) -> Tensor:
@@ -70,8 +76,7 @@ def match_plain(
     ids[:, 0] = enc
     repeated = states.expand(len(ids), -1, -1)
     hidden = model.text_encoder(input_ids=ids, attention_mask=mask, encoder_hidden_states=repeated).last_hidden_state
-    logits: Tensor = model.itm_head(hidden[:, 0])[:, 1]
-    return logits
+    return apply_head(model.itm_head, hidden[:, 0])[:, 1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +139,8 @@ class PackedMatcher:
     def logits(self, states: Tensor, token_ids: Sequence[TokenIds]) -> Tensor:
         """(n, 2) logits of "no match" and "match". Arguments as of `match_plain`."""
         order = sorted(range(len(token_ids)), key=lambda number: len(token_ids[number]))
-        logits = torch.empty(len(order), 2, dtype=states.dtype, device=states.device)
+        exact = torch.promote_types(states.dtype, torch.float32)
+        logits = torch.empty(len(order), 2, dtype=exact, device=states.device)
         for wave in _cut(order, token_ids, WAVE_TOKENS):
             chunks = [
                 _pack([(self._enc, *token_ids[number][1:]) for number in part], states.device, self._pad_groups)
@@ -154,8 +160,7 @@ class PackedMatcher:
             hidden = [
                 _layer(layer, rows, chunk, keys, values, last) for rows, chunk in zip(hidden, chunks, strict=True)
             ]
-        logits: Tensor = self._model.itm_head(torch.cat(hidden))
-        return logits
+        return apply_head(self._model.itm_head, torch.cat(hidden))
 
 
 def _cut(order: Sequence[int], token_ids: Sequence[TokenIds], budget: int) -> Iterator[list[int]]:

@@ -57,7 +57,8 @@ KINDS: Final[dict[Ability, Kind]] = {
             r"(image|text|idx|ptr)_queue|queue_ptr|text_encoder\.embeddings\.position_ids"
         ),
         example="model_base_retrieval_coco.pth",
-        hint="Name a retrieval (itm) checkpoint; captioning and question-answering ones lack the matching head.",
+        hint="Name a retrieval (itm) checkpoint; captioning and question-answering ones lack the matching head. One "
+        "that was trained for visual dialog needs -o route=match.",
     ),
     "captioning": Kind(
         name="captioning",

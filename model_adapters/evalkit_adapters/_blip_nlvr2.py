@@ -10,7 +10,7 @@ The weights have the original's names but for the vision tower, which has transf
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from transformers.models.blip.modeling_blip_text import (
 )
 
 from evalkit_adapters._blip_images import ImageTower, attend_images, heads
-from evalkit_adapters._blip_itm import judged, pad
+from evalkit_adapters._blip_itm import apply_head, judged, pad
 from evalkit_adapters.blip_inputs import statement_ids, two_images
 
 if TYPE_CHECKING:
@@ -169,8 +169,9 @@ class BlipNlvr2Network:
             ]
             residual = cross.output(*gave, residual)
             hidden = layer.output(layer.intermediate(residual), residual)
-        logits: Tensor = self.model.cls_head(hidden[:, 0])
-        return logits
+        first, activation, second = self.model.cls_head
+        wide = activation(apply_head(cast("nn.Linear", first), hidden[:, 0]))
+        return apply_head(cast("nn.Linear", second), wide)
 
 
 def _side(states: Tensor, rows: Sequence[int]) -> tuple[Tensor, list[Tensor]]:

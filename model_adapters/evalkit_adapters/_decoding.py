@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from evalkit.errors import ModelOutputError
+from evalkit.errors import DataError, ModelOutputError
 from evalkit.types import Decoding
 from evalkit_adapters._packed_cache import EVERYONE, PackedNetwork, Piece, Prefix, Rows
 
@@ -213,6 +213,28 @@ class SharedPrefixDecoder:
         if decoding.stop and stopped(question.number, question.tokens):
             return True
         return False if len(question.tokens) >= decoding.max_new_tokens else None
+
+
+def refuse_too_long(prompt: int, answer: int, longest: int, shown: str) -> None:
+    """Refuse what a model has no positions for, before it computes anything.
+
+    Args:
+        prompt: Tokens of the prompt, images included.
+        answer: Tokens of the longest candidate, or of the longest answer that is allowed. The last of them is never
+            put into the network.
+        longest: How many tokens the network takes.
+        shown: The prompt's text, of which an error shows the end.
+
+    Raises:
+        DataError: They are more than the network takes.
+    """
+    if prompt + answer - 1 > longest:
+        raise DataError(
+            f"A prompt has {prompt} tokens with its images, an answer up to {answer}, and the model takes {longest}:"
+            f" {shown[-200:]!r}.",
+            "Shorten the conversation or the candidates, show fewer images, or allow shorter answers with "
+            "-o max_new_tokens=N.",
+        )
 
 
 def round_ends(tokens: Sequence[int], earlier: Iterable[Sequence[int]]) -> list[int]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch.nn import functional
 
 from evalkit.errors import CheckpointError
+from evalkit_adapters._quiet_loading import quietly
+from evalkit_adapters._tensor_files import UNREADABLE
+from evalkit_adapters.hub_folder import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,18 +62,21 @@ def load_with_report(
     Raises:
         CheckpointError: A weight has another shape, or the file cannot be read.
     """
+    read_json(folder / "generation_config.json")  # at anything but settings transformers fails without naming it
     loaded: Any  # annotated as the model alone, and a pair with `output_loading_info`
     try:
-        loaded = model_class.from_pretrained(
-            folder,
-            dtype=getattr(torch, placement.dtype),  # the default, "auto", would be the file's own precision
-            attn_implementation=ATTENTION,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        with quietly():
+            loaded = model_class.from_pretrained(
+                folder,
+                dtype=getattr(torch, placement.dtype),  # the default, "auto", would be the file's own precision
+                attn_implementation=ATTENTION,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except UNREADABLE as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"The weights in {folder} cannot be loaded as {model_class.__name__}: {str(error).strip().splitlines()[0]}",
+            f"The weights in {folder} cannot be loaded as {model_class.__name__}: {reason}",
             "Get the checkpoint again, or name another one with --checkpoint.",
         ) from error
     model, report = loaded

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch.nn import functional
@@ -15,6 +13,8 @@ from transformers import AutoTokenizer
 
 from evalkit.errors import CheckpointError
 from evalkit_adapters._dual_encoder import load_pretrained, refuse_absent
+from evalkit_adapters._quiet_loading import quietly
+from evalkit_adapters._tensor_files import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from evalkit.types import FloatArray, Placement
     from evalkit_adapters.sentence_folder import SentenceFolder
 
-_UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError)
+_SEEN_OR_HEARD: Final = frozenset({"image", "audio", "video"})
 
 
 class TextEncoder(Protocol):
@@ -59,17 +59,19 @@ class SentenceEncoder:
     def __init__(self, folder: SentenceFolder, placement: Placement) -> None:
         self._folder = folder
         try:
-            model = SentenceTransformer(
-                str(folder.path),
-                device=placement.device,
-                trust_remote_code=False,
-                local_files_only=True,
-                model_kwargs={"dtype": getattr(torch, placement.dtype)},
-            )
-        except _UNREADABLE as error:
+            with quietly():
+                model = SentenceTransformer(
+                    str(folder.path),
+                    device=placement.device,
+                    trust_remote_code=False,
+                    local_files_only=True,
+                    model_kwargs={"dtype": getattr(torch, placement.dtype)},
+                )
+                _check_modules(folder, model)
+                transformer: Any = model[0]  # typed as any module
+                _check_weights(folder, type(transformer.auto_model))
+        except UNREADABLE as error:
             raise _broken(folder, error) from error
-        transformer: Any = model[0]  # typed as any module
-        _check_weights(folder, type(transformer.auto_model))
         for module in model:
             if isinstance(module, Pooling) and "+" not in folder.pooling:
                 module.pooling_mode = folder.pooling
@@ -108,7 +110,7 @@ class DprEncoder:
         self._network = load_pretrained(getattr(transformers, class_name), folder.path, placement)
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder.path, local_files_only=True)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise _broken(folder, error) from error
         self._tokenizer = tokenizer
         self._max_tokens = folder.max_tokens
@@ -124,6 +126,28 @@ class DprEncoder:
     def embed_queries(self, texts: Sequence[str]) -> FloatArray:
         """See `TextEncoder`."""
         return self.embed_texts(texts)
+
+
+def _check_modules(folder: SentenceFolder, model: SentenceTransformer) -> None:
+    """Refuse a model that is not made of the modules that `describe` tells, or not of text alone.
+
+    sentence-transformers keeps one of two modules of one name, and makes an encoder of CLIP or BLIP-2 too.
+    """
+    made = tuple(type(module).__name__ for module in model)
+    if made != folder.modules or made.count("Pooling") != 1:
+        raise CheckpointError(
+            f"{folder.path} has the modules {' > '.join(folder.modules)}, and sentence-transformers makes of it "
+            f"{' > '.join(made)}.",
+            "Correct its modules.json, or name a checkpoint of a text encoder with --checkpoint.",
+        )
+    transformer: Any = model[0]  # typed as any module
+    takes = {one for each in transformer.modalities for one in ([each] if isinstance(each, str) else each)}
+    if others := sorted(takes & _SEEN_OR_HEARD):
+        raise CheckpointError(
+            f"{folder.path} is a {type(transformer.auto_model).__name__}, which takes {' and '.join(others)} too: it "
+            "is no text encoder.",
+            "Name a checkpoint of a text encoder, or the --model that it belongs to (`evalkit list`).",
+        )
 
 
 def _check_weights(folder: SentenceFolder, model_class: type[PreTrainedModel]) -> None:

@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer, GenerationC
 
 from evalkit.errors import CheckpointError, DataError
 from evalkit.types import CandidateScore, Generation
-from evalkit_adapters._decoding import Prompt, SharedPrefixDecoder, round_ends
+from evalkit_adapters._decoding import Prompt, SharedPrefixDecoder, refuse_too_long, round_ends
 from evalkit_adapters._dual_encoder import load_pretrained
 from evalkit_adapters._packed_cache import Network
 from evalkit_adapters._plain_decoding import generate_plain
@@ -46,8 +46,12 @@ class VisionLanguageModel:
         self._longest = min(text.max_position_embeddings, getattr(text, "sliding_window", None) or sys.maxsize)
 
     def generate(self, requests: Sequence[GenerateRequest[PreparedImage]]) -> list[Generation]:
-        """Greedy answers with what prompts share computed once; with beams, one by one through transformers."""
-        prompts = [self.prompt(request.turns, request.images) for request in requests]
+        """Greedy answers with what prompts share computed once; with beams, one by one through transformers.
+
+        Raises:
+            DataError: A prompt, or what it may be answered with, is longer than the model takes.
+        """
+        prompts = [self.prompt(request.turns, request.images, request.decoding.max_new_tokens) for request in requests]
         decodings = [request.decoding for request in requests]
         greedy = [number for number, decoding in enumerate(decodings) if decoding.num_beams == 1]
         found = self._decoder.generate(
@@ -64,12 +68,13 @@ class VisionLanguageModel:
         """Log-likelihoods summed over a candidate's own tokens: the token that ends an answer is not one of them.
 
         Raises:
-            DataError: A candidate is empty.
+            DataError: A candidate is empty, or longer than the model takes behind its prompt.
         """
         answers = []
         for request in requests:
             tokens = self.candidates(request.turns, len(request.images), request.candidates)
-            scores = self._decoder.score(self.prompt(request.turns, request.images), tokens)
+            prompt = self.prompt(request.turns, request.images, max(map(len, tokens), default=1))
+            scores = self._decoder.score(prompt, tokens)
             answers.append(
                 [
                     CandidateScore(logprob=score, tokens=len(candidate))
@@ -78,11 +83,16 @@ class VisionLanguageModel:
             )
         return answers
 
-    def prompt(self, turns: Sequence[Turn], images: Sequence[PreparedImage]) -> Prompt:
+    def prompt(self, turns: Sequence[Turn], images: Sequence[PreparedImage], answer: int = 1) -> Prompt:
         """A conversation as tokens.
 
+        Args:
+            turns: The conversation; the last turn is the user's.
+            images: What precedes the first user turn.
+            answer: Most tokens of an answer.
+
         Raises:
-            DataError: It is longer than the model takes.
+            DataError: It is longer than the model takes, with the answer.
         """
         pieces = split_at_images(self._dialect, turns, len(images))
         # Each text is tokenized by itself, as LLaVA's `tokenizer_image_token` does; what stands for an image consists
@@ -93,12 +103,7 @@ class VisionLanguageModel:
         tail = self._ids(pieces[-1])
         cut = len(head) - head[::-1].index(self.network.image_token) if images else len(head) + len(tail) - 1
         tokens = (*head, *tail)
-        if len(tokens) > self._longest:
-            raise DataError(
-                f"A prompt has {len(tokens)} tokens with its images, and the model takes {self._longest}:"
-                f" {pieces[-1][-200:]!r}.",
-                "Shorten the conversation, or show fewer images.",
-            )
+        refuse_too_long(len(tokens), answer, self._longest, pieces[-1])
         ends = round_ends(tail, self._earlier(turns, len(images))) if images else ()  # without one, it is all head
         rounds = tuple(len(head) - cut + end for end in ends)
         return Prompt(images=tuple(images), head=tokens[:cut], tail=tokens[cut:], rounds=rounds)

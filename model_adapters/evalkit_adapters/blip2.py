@@ -114,6 +114,7 @@ class Blip2Adapter:
 
         Raises:
             CapabilityError: A request has not exactly one image, or the checkpoint is one for retrieval.
+            DataError: A prompt is too long.
         """
         network = self._language or _lacking("a retrieval checkpoint has no language model")
         groups: dict[Decoding, list[int]] = {}
@@ -131,6 +132,7 @@ class Blip2Adapter:
 
         Raises:
             CapabilityError: A request has not exactly one image, or the checkpoint is one for retrieval.
+            DataError: A prompt is too long.
         """
         network = self._language or _lacking("a retrieval checkpoint has no language model")
         images = [_only(request.images) for request in requests]

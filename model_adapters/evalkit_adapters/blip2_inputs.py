@@ -9,11 +9,11 @@ import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from evalkit.errors import CapabilityError, CheckpointError
 from evalkit.types import Preprocessing
-from evalkit_adapters.hub_folder import ImageTransform, read_config, read_image_transform
+from evalkit_adapters.hub_folder import ImageTransform, read_config, read_image_transform, read_json, vocabulary_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -160,8 +160,9 @@ def read_settings(checkpoint: Checkpoint) -> FolderSettings:
     """
     folder = checkpoint.path
     config = read_config(folder, MODEL_TYPE)
-    architecture = (config.get("architectures") or ["Blip2ForConditionalGeneration"])[0]
-    kind = (config.get("text_config") or {}).get("model_type", "opt")
+    named = config.get("architectures")
+    architecture = named[0] if isinstance(named, list) and named else "Blip2ForConditionalGeneration"
+    kind = _part(config, "text_config", folder).get("model_type", "opt")
     retrieval = architecture == "Blip2ForImageTextRetrieval"
     if not retrieval and (architecture != "Blip2ForConditionalGeneration" or kind not in ("opt", "t5")):
         raise CheckpointError(
@@ -176,7 +177,7 @@ def read_settings(checkpoint: Checkpoint) -> FolderSettings:
             f"Name a checkpoint for {wanted} with --checkpoint, or leave it to the model's default.",
         )
     transform = read_image_transform(folder)
-    size = (config.get("vision_config") or {}).get("image_size", 224)
+    size = _part(config, "vision_config", folder).get("image_size", 224)
     if transform.crop is not None or transform.size != size:
         raise CheckpointError(
             f"{folder}: the processor makes images by {transform}, and the network takes a squash to {size} pixels.",
@@ -187,6 +188,13 @@ def read_settings(checkpoint: Checkpoint) -> FolderSettings:
         language_model=None if retrieval else "t5" if kind == "t5" else "opt",
         query_tokens=config.get("num_query_tokens", 32),
     )
+
+
+def _part(config: dict[str, Any], name: str, folder: Path) -> dict[str, Any]:
+    part = config.get(name) or {}
+    if not isinstance(part, dict):
+        raise CheckpointError(f"{folder / 'config.json'}: {name} holds no settings.", "Get the file again.")
+    return part
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -222,16 +230,15 @@ def load_caption_tokenizer(folder: Path) -> Callable[[str], tuple[int, ...]]:
 
 def _bert_vocabulary(folder: Path) -> dict[str, int]:
     words, whole = folder / "vocab.txt", folder / "tokenizer.json"
+    if not words.is_file() and whole.is_file():
+        return vocabulary_of(whole)
     try:
-        if words.is_file():
-            return {token: number for number, token in enumerate(words.read_text("utf-8").rstrip("\n").split("\n"))}
-        vocabulary: dict[str, int] = json.loads(whole.read_text("utf-8"))["model"]["vocab"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {token: number for number, token in enumerate(words.read_text("utf-8").rstrip("\n").split("\n"))}
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{folder} has no vocabulary that can be read, vocab.txt or tokenizer.json: {error!r}.",
             "Copy it from the checkpoint's hub page into the folder.",
         ) from error
-    return vocabulary
 
 
 class LanguageTokenizer:
@@ -269,17 +276,21 @@ def load_language_tokenizer(folder: Path) -> LanguageTokenizer:
     from tokenizers import ByteLevelBPETokenizer, Tokenizer
 
     whole, words, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
-    if not whole.is_file() and words.is_file() and merges.is_file():
-        pieces = Tokenizer.from_str(ByteLevelBPETokenizer(str(words), str(merges)).to_str())
-        return LanguageTokenizer(pieces, frozenset())
+    own = not whole.is_file() and words.is_file() and merges.is_file()
+    file = words if own else whole
     try:
-        content = json.loads(whole.read_text("utf-8"))
+        if own:
+            pieces = Tokenizer.from_str(ByteLevelBPETokenizer(str(words), str(merges)).to_str())
+            return LanguageTokenizer(pieces, frozenset())
+        content = read_json(whole) or {}
         special = frozenset(entry["id"] for entry in content["added_tokens"] if entry["special"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        # without the added tokens: a question that quotes `<image>` must not become one
+        plain = {**content, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+        return LanguageTokenizer(Tokenizer.from_str(json.dumps(plain)), special)
+    except CheckpointError:
+        raise
+    except Exception as error:  # tokenizers raises no narrower one
         raise CheckpointError(
-            f"{whole} cannot be read as a tokenizer: {error!r}.",
+            f"{file} cannot be read as a tokenizer: {error!r}.",
             "Copy it from the checkpoint's hub page into the folder.",
         ) from error
-    # without the added tokens: a question that quotes `<image>` must not become one
-    plain = {**content, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
-    return LanguageTokenizer(Tokenizer.from_str(json.dumps(plain)), special)

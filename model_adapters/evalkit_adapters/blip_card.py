@@ -53,6 +53,8 @@ VARIANTS: Final = (
             # never converted to transformers, and published without a checksum. For visdial nothing was published.
             "nlvr2": CheckpointRef(source=f"{_ORIGINALS}/model_base_nlvr.pth"),
         },
+        # pre-training begins with an image classifier's weights (models/blip.py): for `base` those of DeiT
+        trained_on=("ImageNet-1k",),
     ),
     Variant(
         name="large",
@@ -66,6 +68,7 @@ VARIANTS: Final = (
                 source="Salesforce/blip-image-captioning-large", revision="2227ac38c9f16105cb0412e7cab4759978a8fd90"
             ),
         },
+        trained_on=("ImageNet-21k",),
     ),
     # the network of `base`: "large" in the name is the size of the captioner that cleaned its training data
     Variant(
@@ -75,6 +78,7 @@ VARIANTS: Final = (
                 source="Salesforce/blip-vqa-capfilt-large", revision="e53f95265aeab69013fabb5380500ab984adbbb4"
             )
         },
+        trained_on=("ImageNet-1k",),
     ),
 )
 

@@ -52,6 +52,15 @@ def restore_nlvr2(folder: Path, out: Path) -> None:
     Raises:
         CheckpointError: The folder is not such a one, or something is in the way.
     """
+    _to_original(folder, out, "nlvr2")
+
+
+def restore_visdial(folder: Path, out: Path) -> None:
+    """As `restore_nlvr2`, for a folder that `convert_visdial` made."""
+    _to_original(folder, out, "visdial")
+
+
+def _to_original(folder: Path, out: Path, ability: Ability) -> None:
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -64,7 +73,7 @@ def restore_nlvr2(folder: Path, out: Path) -> None:
         state = load_file(weights)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{weights} cannot be read: {error}.", "Name a folder that was converted.") from error
-    check_weights(state, config, folder, "nlvr2")
+    check_weights(state, config, folder, ability)
     positions = len(state["text_encoder.embeddings.position_embeddings.weight"])
     with _in_place_of(out) as part:
         torch.save({"model": restore_original(state, positions)}, part)
@@ -79,10 +88,10 @@ def _to_folder(file: Path, out: Path, ability: Ability) -> None:
         read_stored,
     )
 
+    vocabulary = find_vocabulary(file)
+    load_word_pieces(vocabulary)  # checked, before a gigabyte is read
     state, config = read_stored(file, ability)
     check_weights(state, config, file, ability)
-    vocabulary = find_vocabulary(file)
-    load_word_pieces(vocabulary)  # checked
     processor = {
         "image_processor_type": "BlipImageProcessor",
         "do_resize": True,
@@ -100,6 +109,8 @@ def _to_folder(file: Path, out: Path, ability: Ability) -> None:
         shutil.copyfile(vocabulary, part / vocabulary.name)
         whole = {name: tensor.contiguous() for name, tensor in state.items()}
         save_file(whole, part / "model.safetensors", metadata={"format": "pt"})
+        # safetensors gives the owner alone a right to it
+        shutil.copymode(part / "preprocessor_config.json", part / "model.safetensors")
 
 
 @contextmanager

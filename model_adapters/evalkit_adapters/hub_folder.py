@@ -169,12 +169,30 @@ def read_any_json(file: Path) -> object:
     """What a JSON file holds; None where there is no file.
 
     Raises:
-        CheckpointError: It is not JSON.
+        CheckpointError: It is not JSON, or holds nothing: `null`.
     """
     if not file.is_file():
         return None
     try:
         content: object = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not JSON: {error}.", "Get the file again.") from error
+    if content is None:
+        raise CheckpointError(f"{file} holds nothing.", "Get the file again.")
     return content
+
+
+def vocabulary_of(file: Path) -> dict[str, int]:
+    """The entries of a `tokenizer.json` whose tokenizer cuts words into pieces: text -> id.
+
+    Raises:
+        CheckpointError: It is not JSON, or of another kind, as T5's, whose entries are a list.
+    """
+    model = (read_json(file) or {}).get("model")
+    entries = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(entries, dict) or not all(isinstance(number, int) for number in entries.values()):
+        raise CheckpointError(
+            f"{file} cannot be read as a vocabulary of word pieces: `vocab` of its `model` is no table of numbers.",
+            "Name a checkpoint of this architecture, or get the file again.",
+        )
+    return entries

@@ -74,6 +74,7 @@ class SentenceAdapter:
             CheckpointError: A file is missing or malformed, or the checkpoint needs code of its own.
         """
         texts, queries = _read(checkpoint)
+        dpr = (("similarity", "of L2-normalized vectors; DPR was trained with the inner product of its vectors"),)
         length = _both(f"{texts.max_tokens} tokens", f"{queries.max_tokens} tokens")
         prompts = (("text_prompt", texts.text_prompt), ("query_prompt", queries.query_prompt))
         return Preprocessing(
@@ -85,6 +86,7 @@ class SentenceAdapter:
                 ("pooling", _both(texts.pooling, queries.pooling)),
                 ("query_encoder", "the same" if texts is queries else "its own"),
                 *((name, prompt) for name, prompt in prompts if prompt),
+                *(dpr if "dpr" in (texts.kind, queries.kind) else ()),
             ),
         )
 
@@ -93,13 +95,20 @@ class SentenceAdapter:
         """Load one encoder for both, or the two that were named.
 
         Raises:
-            CheckpointError: A file is missing, a weight is, or the checkpoint needs code of its own.
+            CheckpointError: A file is missing, a weight is, the checkpoint needs code of its own, or the two make
+                vectors of different widths.
         """
         from evalkit_adapters._sentence_network import load_encoder  # noqa: PLC0415 # imports torch
 
         texts, queries = _read(checkpoint)
         encoder = load_encoder(texts, placement, "DPRContextEncoder")
         other = encoder if texts is queries else load_encoder(queries, placement, "DPRQuestionEncoder")
+        widths = [each.embed_texts(["width"]).shape[1] for each in (encoder, other)]
+        if len(set(widths)) > 1:
+            raise CheckpointError(
+                f"{checkpoint.source} is a pair whose vectors have {widths[0]} and {widths[1]} dimensions.",
+                "Name two encoders of one space with --checkpoint.",
+            )
         return cls(encoder, other)
 
     def encode_text(self, texts: Sequence[str]) -> FloatArray:
@@ -117,9 +126,15 @@ def _both(texts: str, queries: str) -> str:
 
 def _read(checkpoint: Checkpoint) -> tuple[SentenceFolder, SentenceFolder]:
     """What encodes texts, and what encodes queries: the same object where there is one encoder."""
-    inner = _PACKAGE_FOLDER if checkpoint.source.startswith(_PACKAGE_PREFIX) else ""
     pooling = checkpoint.setting("pooling")
-    folders = [read_sentence_folder(path / inner, pooling) for path in checkpoint.paths]
+    packages = checkpoint.source.startswith(_PACKAGE_PREFIX)  # and nothing else
+    parts = checkpoint.source.split(",") if len(checkpoint.paths) > 1 else [checkpoint.source]
+    folders = [
+        read_sentence_folder(
+            path / _PACKAGE_FOLDER if packages or part.strip().startswith(_PACKAGE_PREFIX) else path, pooling
+        )
+        for part, path in zip(parts, checkpoint.paths, strict=True)
+    ]
     if len(folders) > 2:
         raise CheckpointError(
             f"{checkpoint.source} names {len(folders)} checkpoints.", "Name one, or two: of texts, and of queries."

@@ -22,6 +22,8 @@ _FLAGS: Final = {  # of pooling, in the files of sentence-transformers below 6
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+_ACTIVATIONS: Final = "torch.nn."
+"""Where sentence-transformers trusts an activation function; for any other it would take Tanh."""
 _DOCUMENTS: Final = ("document", "passage", "corpus")  # in the order in which sentence-transformers looks for one
 
 
@@ -72,6 +74,10 @@ def read_sentence_folder(folder: Path, pooling: str) -> SentenceFolder:
             "Leave -m pooling= out.",
         )
     prompts = (read_json(folder / "config_sentence_transformers.json") or {}).get("prompts") or {}
+    if not isinstance(prompts, dict):
+        raise CheckpointError(
+            f"{folder}/config_sentence_transformers.json: its prompts have no names.", "Get the file again."
+        )
     return SentenceFolder(
         path=folder,
         transformer=transformer,
@@ -106,7 +112,19 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
             f"{folder}: its first module is {named[0][0] if named else 'none'}, and a Transformer is needed.",
             "Use another checkpoint.",
         )
+    for name, path in named:
+        if name == "Dense":
+            _check_activation(folder / path / "config.json")
     return named
+
+
+def _check_activation(file: Path) -> None:
+    told = (read_json(file) or {}).get("activation_function", _ACTIVATIONS)
+    if not isinstance(told, str) or not told.startswith(_ACTIVATIONS):
+        raise CheckpointError(
+            f"{file}: its activation_function {told!r} is not one of torch.nn, and evalkit runs no other code.",
+            "Use another checkpoint.",
+        )
 
 
 def _own_pooling(
@@ -120,7 +138,12 @@ def _own_pooling(
         raise CheckpointError(f"{folder} has {len(places)} modules of pooling, and one is needed.", "Use another one.")
     settings = read_json(folder / places[0] / "config.json") or {}
     modes = settings.get("pooling_mode", [mode for flag, mode in _FLAGS.items() if settings.get(flag)])
-    return "+".join([modes] if isinstance(modes, str) else modes) or "mean", "sentence-transformers"
+    modes = [modes] if isinstance(modes, str) else modes
+    if not isinstance(modes, list) or not all(isinstance(mode, str) for mode in modes):
+        raise CheckpointError(
+            f"{folder / places[0] / 'config.json'}: its pooling_mode is {modes!r}.", "Get the file again."
+        )
+    return "+".join(modes) or "mean", "sentence-transformers"
 
 
 def _max_tokens(transformer: Path, config: dict[str, Any]) -> int:

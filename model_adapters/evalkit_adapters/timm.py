@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from evalkit_adapters.timm_folder import TimmFolder, TimmTransform
 
 
-def _variant(name: str, revision: str) -> Variant:
+def _variant(name: str, revision: str, *trained_on: str) -> Variant:
     reference = CheckpointRef(source=f"timm/{name}", revision=revision)
-    return Variant(name=name, checkpoints={"default": reference})
+    return Variant(name=name, checkpoints={"default": reference}, trained_on=trained_on)
 
 
 class TimmAdapter:
@@ -36,8 +36,8 @@ class TimmAdapter:
         paper="https://github.com/huggingface/pytorch-image-models",
         licence="Apache-2.0",
         variants=(
-            _variant("resnet50.a1_in1k", "767268603ca0cb0bfe326fa87277f19c419566ef"),
-            _variant("tf_efficientnet_b0.in1k", "8186ca4217f9c67824ebe7566008bdc69976d15a"),
+            _variant("resnet50.a1_in1k", "767268603ca0cb0bfe326fa87277f19c419566ef", "ImageNet-1k"),
+            _variant("tf_efficientnet_b0.in1k", "8186ca4217f9c67824ebe7566008bdc69976d15a", "ImageNet-1k"),
         ),
         settings={"pooling": (OWN_POOLING, "avg", "max", "avgmax", "catavgmax"), "size": ("train", "test")},
         libraries=("torch", "timm", "pillow"),

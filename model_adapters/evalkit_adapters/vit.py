@@ -29,9 +29,9 @@ _POOLED: Final = {
 _KINDS: Final = ("vit", "dinov2", "dinov2_with_registers")
 
 
-def _variant(source: str, revision: str) -> Variant:
+def _variant(source: str, revision: str, *trained_on: str) -> Variant:
     reference = CheckpointRef(source=source, revision=revision)
-    return Variant(name=source.partition("/")[2], checkpoints={"default": reference})
+    return Variant(name=source.partition("/")[2], checkpoints={"default": reference}, trained_on=trained_on)
 
 
 class VitAdapter:
@@ -50,9 +50,15 @@ class VitAdapter:
             _variant("facebook/dinov2-giant", "611a9d42f2335e0f921f1e313ad3c1b7178d206d"),
             _variant("facebook/dinov2-with-registers-large", "e4c89a4e05589de9b3e188688a303d0f3c04d0f3"),
             _variant("facebook/dino-vitb16", "f205d5d8e640a89a2b8ef0369670dfc37cc07fc2"),
-            _variant("google/vit-base-patch16-224", "3f49326eb077187dfe1c2a2bb15fbd74e6ab91e3"),
-            _variant("google/vit-base-patch16-224-in21k", "b4569560a39a0f1af58e3ddaf17facf20ab919b0"),
-            _variant("google/vit-large-patch16-224-in21k", "6074eaf2211423e928c93b93ef773d5da618aa7e"),
+            # DINO and DINOv2 saw images of ImageNet, but no labels
+            _variant(
+                "google/vit-base-patch16-224",
+                "3f49326eb077187dfe1c2a2bb15fbd74e6ab91e3",
+                "ImageNet-21k",
+                "ImageNet-1k",
+            ),
+            _variant("google/vit-base-patch16-224-in21k", "b4569560a39a0f1af58e3ddaf17facf20ab919b0", "ImageNet-21k"),
+            _variant("google/vit-large-patch16-224-in21k", "6074eaf2211423e928c93b93ef773d5da618aa7e", "ImageNet-21k"),
         ),
         settings={"pooling": tuple(_POOLED)},
         libraries=("torch", "transformers", "pillow"),

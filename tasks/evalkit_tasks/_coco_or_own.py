@@ -21,7 +21,6 @@ DATASET: Final = DataSet(
     licence=CocoRetrieval.card.dataset.licence,
     files=(ANNOTATIONS, IMAGES),
 )
-PROTOCOL: Final = "coco-karpathy"
 EXPECTED_IMAGES: Final = CocoRetrieval.expected_images
 EXPECTED_CAPTIONS: Final = CocoRetrieval.expected_captions
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from evalkit.families.caption_filtering import CaptionFilteringTask
 from evalkit.families.caption_judging import ROUTES
 from evalkit.types import TaskCard
-from evalkit_tasks._coco_or_own import DATASET, EXPECTED_CAPTIONS, EXPECTED_IMAGES, PROTOCOL, read_coco_or_own
+from evalkit_tasks._coco_or_own import DATASET, EXPECTED_CAPTIONS, EXPECTED_IMAGES, read_coco_or_own
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +24,11 @@ class Capfilt(CaptionFilteringTask):
         summary="True captions told from swapped or machine-made ones: AUROC, AP, accuracy at BLIP's threshold",
         paper="the filter: arXiv:2201.12086, section 3.3; COCO: arXiv:1405.0312; the split: arXiv:1412.2306",
         purpose="retrieval/coco",
+        protocol="coco-karpathy-capfilt-swapped",
         routes=ROUTES,
         main_metric="auroc",
         dataset=DATASET,
     )
-    protocol_name = PROTOCOL
     expected_images = EXPECTED_IMAGES
     expected_captions = EXPECTED_CAPTIONS
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from evalkit.families.caption_index import CaptionIndexTask
 from evalkit.families.captioning import ROUTES
 from evalkit.types import TaskCard
-from evalkit_tasks._coco_or_own import DATASET, EXPECTED_CAPTIONS, EXPECTED_IMAGES, PROTOCOL, read_coco_or_own
+from evalkit_tasks._coco_or_own import DATASET, EXPECTED_CAPTIONS, EXPECTED_IMAGES, read_coco_or_own
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +24,11 @@ class CaptionIndex(CaptionIndexTask):
         summary="Retrieval both ways on COCO through generated captions: images to text, then text embeddings",
         paper="none: a protocol of our own; COCO: arXiv:1405.0312; the split: arXiv:1412.2306",
         purpose="captioning/coco",
+        protocol="coco-karpathy-caption-index",
         routes=ROUTES,
         main_metric="mean_recall",
         dataset=DATASET,
     )
-    protocol_name = PROTOCOL
     expected_images = EXPECTED_IMAGES
     expected_captions = EXPECTED_CAPTIONS
 

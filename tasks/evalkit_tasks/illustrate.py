@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.families.illustration import ROUTES, IllustrationTask
 from evalkit.types import TaskCard
-from evalkit_tasks._coco_or_own import DATASET, EXPECTED_CAPTIONS, EXPECTED_IMAGES, PROTOCOL, read_coco_or_own
+from evalkit_tasks._coco_or_own import DATASET, EXPECTED_CAPTIONS, EXPECTED_IMAGES, read_coco_or_own
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,11 +23,11 @@ class Illustrate(IllustrationTask):
         summary="The right image for each sentence of paragraphs of captions (COCO): recall, and assignment",
         paper="none: a protocol of our own; COCO: arXiv:1405.0312; the split: arXiv:1412.2306",
         purpose="retrieval/coco",
+        protocol="coco-karpathy-illustrate-by-5",
         routes=ROUTES,
         main_metric="r@1",
         dataset=DATASET,
     )
-    protocol_name = PROTOCOL
     expected_images = EXPECTED_IMAGES
     expected_captions = EXPECTED_CAPTIONS
 

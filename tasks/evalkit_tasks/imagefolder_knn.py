@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from evalkit.datasets.imagefolder import ImageClass, interleaved, read_image_folder
+from evalkit.datasets.imagefolder import EVALUATED, ImageClass, interleaved, read_image_folder
 from evalkit.datasets.locate import locate
-from evalkit.families.classification import names_digest
+from evalkit.families.classification import IMAGENET, names_digest
 from evalkit.families.knn_probe import KNN, KnnTask
 from evalkit.types import DataFile, DataSet, TaskCard
 
@@ -20,9 +20,9 @@ _HOW = (
 )
 TRAIN = DataFile(path="train", about="class folders of the images that vote", instructions=_HOW.format("train"))
 VAL = DataFile(
-    path="val",
+    path=EVALUATED[0],
     about="class folders of the images that are classified",
-    alternatives=("test",),
+    alternatives=EVALUATED[1:],
     instructions=_HOW.format("val"),
 )
 
@@ -36,6 +36,7 @@ class ImagefolderKnn(KnnTask):
         summary="Nearest-neighbour probe of image embeddings on your own photos, in train/ and val/ class folders",
         paper="the vote: DINO, arXiv:2104.14294; its weights: arXiv:1805.01978",
         purpose="retrieval/imagenet",
+        unseen=IMAGENET,
         routes=(KNN,),
         main_metric="acc1",
         dataset=DataSet(
@@ -54,7 +55,9 @@ class ImagefolderKnn(KnnTask):
         """Read `val`, or else `test`. The classes are those of the training images."""
         labels = dict.fromkeys(image.label for image in self.training)
         self.classes = tuple(ImageClass(id=label, names=(label,)) for label in labels)
-        return interleaved(read_image_folder(locate(VAL, data_dir, self.card.name)))
+        folder = locate(VAL, data_dir, self.card.name)
+        self.split = folder.name
+        return interleaved(read_image_folder(folder))
 
     def split_name(self, images: int) -> str:
         """Own data has no name of its own: its size and a digest of its classes tell one set from another."""

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 from evalkit.datasets.imagefolder import (
     DEFAULT_TEMPLATE,
     TEMPLATES,
+    evaluated_folder,
     interleaved,
     read_classes,
     read_image_folder,
     read_templates,
 )
-from evalkit.families.classification import ZERO_SHOT, ZeroShotTask, names_digest
+from evalkit.families.classification import IMAGENET, ZERO_SHOT, ZeroShotTask, names_digest
 from evalkit.types import DataFile, DataSet, TaskCard
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class ImagefolderZeroshot(ZeroShotTask):
         summary="Zero-shot classification of your own photos, in a folder a class",
         paper="zero-shot classification: CLIP, arXiv:2103.00020",
         purpose="retrieval/imagenet",
+        unseen=IMAGENET,
         routes=(ZERO_SHOT,),
         main_metric="acc1",
         dataset=DataSet(
@@ -39,7 +41,7 @@ class ImagefolderZeroshot(ZeroShotTask):
             files=(
                 DataFile(
                     path=".",
-                    about="a folder a class, in val/ or at the top; classes.json and templates.json as you like",
+                    about="a folder a class, in val/ or test/ or at the top; classes.json and templates.json as you like",
                     instructions="Put each class's images into a folder of its own and name theirs with --data-dir.",
                 ),
             ),
@@ -47,8 +49,10 @@ class ImagefolderZeroshot(ZeroShotTask):
     )
 
     def labelled_images(self, data_dir: Path) -> tuple[LabelledImage, ...]:
-        """Read the class folders below `val`, or where there is none those at the top."""
-        images = read_image_folder(data_dir / "val" if (data_dir / "val").is_dir() else data_dir)
+        """Read the class folders below `val`, or else `test`, or where there is neither those at the top."""
+        folder = evaluated_folder(data_dir)
+        self.split = folder.name if folder else type(self).split
+        images = read_image_folder(folder or data_dir)
         self.classes = read_classes(data_dir, list(dict.fromkeys(image.label for image in images)))
         return interleaved(images)
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 from evalkit.datasets.imagefolder import read_templates
 from evalkit.datasets.imagenet import KEY, read_imagenet_classes, read_imagenet_val
 from evalkit.datasets.locate import find, locate
-from evalkit.families.classification import ZERO_SHOT, ZeroShotTask
+from evalkit.families.classification import IMAGENET, ZERO_SHOT, ZeroShotTask
+from evalkit.families.naming import split_name
 from evalkit.types import DataSet, TaskCard
 from evalkit_tasks._imagenet_files import IMAGES, NAMES, ORDER, SOLUTION, TEMPLATES
 
@@ -28,6 +29,8 @@ class ImagenetZeroshot(ZeroShotTask):
         summary="Zero-shot classification on ImageNet-1k (val, 50,000 images), CLIP's names and 80 templates",
         paper="ImageNet: arXiv:1409.0575; zero-shot, names and templates: CLIP, arXiv:2103.00020",
         purpose="retrieval/imagenet",
+        unseen=IMAGENET,
+        protocol="imagenet1k-val",
         routes=(ZERO_SHOT,),
         main_metric="acc1",
         dataset=DataSet(
@@ -51,4 +54,4 @@ class ImagenetZeroshot(ZeroShotTask):
 
     def split_name(self, images: int) -> str:
         """See `ClassificationTask`."""
-        return "imagenet1k-val" if images == SIZE else f"imagenet1k-val-subset-{images}"
+        return split_name(self.card.protocol, images, whole=images == SIZE)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.datasets.karpathy import read_karpathy
 from evalkit.errors import DataError
+from evalkit.families.naming import texts_digest
 from evalkit.families.retrieval import ROUTES, RetrievalTask
 from evalkit.types import DataFile, DataSet, TaskCard
 
@@ -58,8 +58,8 @@ class KarpathyRetrieval(RetrievalTask):
 
     def split_name(self, samples: Sequence[RetrievalSample]) -> str:
         """Own data has no name of its own: its size and a digest of its captions tell one set from another."""
-        captions = "\n".join(caption for sample in samples for caption in sample.captions)
-        return f"karpathy-layout-{len(samples)}-{hashlib.sha256(captions.encode()).hexdigest()[:6]}"
+        digest = texts_digest(caption for sample in samples for caption in sample.captions)
+        return f"karpathy-layout-{len(samples)}-{digest}"
 
     def whole(self, samples: Sequence[RetrievalSample]) -> bool:
         """There is no official split to be the whole of."""

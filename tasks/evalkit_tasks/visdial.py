@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.datasets.locate import locate
 from evalkit.datasets.visdial import read_visdial
-from evalkit.families.dialog import ROUTES, DialogTask
-from evalkit.families.generation import Split
+from evalkit.families.dialog import ROUTES, DialogSplit, DialogTask
 from evalkit.types import DataFile, DataSet, TaskCard
 
 if TYPE_CHECKING:
@@ -59,9 +58,9 @@ class Visdial(DialogTask):
             files=(VAL, DENSE, VAL_IMAGES, TEST, TEST_IMAGES),
         ),
     )
-    splits: ClassVar[Mapping[str, Split]] = {
-        "val": Split(protocol="visdial-1.0-val", size=2064),
-        "test-std": Split(protocol="visdial-1.0-test-std", size=8000),
+    splits: ClassVar[Mapping[str, DialogSplit]] = {
+        "val": DialogSplit(protocol="visdial-1.0-val", size=2064, rounds=10),
+        "test-std": DialogSplit(protocol="visdial-1.0-test-std", size=8000, rounds=1),
     }
 
     def dialogs(self, data_dir: Path, limit: int | None) -> tuple[Dialog, ...]:

@@ -156,6 +156,12 @@ def test_every_number_has_its_n(make_run: MakeRun, make_metric: MakeMetric) -> N
     assert "n=51" in text(made) and "n=255" in to_markdown(made)
 
 
+def test_what_intervals_are_clustered_by_is_said_of_every_task(make_run: MakeRun) -> None:
+    """A sentence's cluster is a paragraph, a statement's a set of image pairs: neither is one image."""
+    (note,) = (note for note in board(make_run()).notes if "interval" in note)
+    assert "clustered by image or by what shares images (a set of image pairs, a paragraph)" in note
+
+
 def test_without_intervals(make_run: MakeRun) -> None:
     made = board(make_run(), intervals=False)
     assert column(made) == ["39.2"]
