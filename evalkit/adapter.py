@@ -110,6 +110,15 @@ class ScoresCandidates(Protocol[PreparedT]):
         ...
 
 
+class TreatsQueries(Protocol):
+    """An adapter with `encode_query` whose weights may treat queries like any text: then nothing is embedded twice."""
+
+    @classmethod
+    def treats_queries(cls, checkpoint: Checkpoint) -> bool:
+        """Whether a query's embedding differs from the text's; read from the configuration alone, as `describe`."""
+        ...
+
+
 AdapterClass: TypeAlias = type[Any]
 """A class that satisfies `Adapter`; `type[Adapter]` cannot be said of classes with different capabilities."""
 
@@ -117,3 +126,10 @@ AdapterClass: TypeAlias = type[Any]
 def capabilities_of(adapter_class: AdapterClass) -> tuple[Capability, ...]:
     """The capabilities an adapter class defines, in the order of `CAPABILITIES`."""
     return tuple(name for name in CAPABILITIES if callable(getattr(adapter_class, name, None)))
+
+
+def capabilities_with(adapter_class: AdapterClass, checkpoint: Checkpoint) -> tuple[Capability, ...]:
+    """Those of them that these weights have: without `encode_query` where it gives what `encode_text` gives."""
+    treats_queries = getattr(adapter_class, "treats_queries", None)
+    alike = treats_queries is not None and not treats_queries(checkpoint)
+    return tuple(name for name in capabilities_of(adapter_class) if not (alike and name == "encode_query"))

@@ -6,8 +6,11 @@ The command line turns an `EvalkitError` into one line; anything else is a bug a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _OF_A_BENCHMARK = re.compile(r"; [^;]*\bTASK\b[^;]*(?=\.$)")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from evalkit import registry
-from evalkit.adapter import AdapterClass, capabilities_of
+from evalkit.adapter import AdapterClass, capabilities_of, capabilities_with
 from evalkit.cache import ResponseCache
 from evalkit.checkpoints import checkpoint_ref, resolve
 from evalkit.digests import ImageDigests
@@ -106,6 +106,7 @@ class Workbench(AbstractContextManager["Workbench"]):
     def open_checkpoint(self, adapter_class: AdapterClass, checkpoint: Checkpoint) -> Model:
         """As `open`, with weights that were found before."""
         resources, card = self.resources, adapter_class.card
+        check_precision(card, resources.dtype)
         preprocessing = adapter_class.describe(checkpoint)
 
         def load() -> Any:
@@ -117,7 +118,7 @@ class Workbench(AbstractContextManager["Workbench"]):
 
         return Model(
             card=card,
-            capabilities=capabilities_of(adapter_class),
+            capabilities=capabilities_with(adapter_class, checkpoint),
             preprocessing=preprocessing,
             identity=fingerprint(card, checkpoint, preprocessing, resources.dtype),
             engine=LocalEngine(load, model=card.name, on_error=resources.on_error, threads=resources.threads),
@@ -162,6 +163,18 @@ def check_settings(choice: ModelChoice, card: ModelCard) -> tuple[tuple[str, str
                 f"Model {card.name!r} has no {name} {value!r}.", f"Give one of: {', '.join(card.settings[name])}."
             )
     return tuple((name, choice.settings.get(name, values[0])) for name, values in card.settings.items())
+
+
+def check_precision(card: ModelCard, dtype: Dtype) -> None:
+    """Refuse a precision that a model does not run in.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if dtype not in card.dtypes:
+        known = " and ".join(card.dtypes)
+        remedy = "Leave --dtype out." if "float32" in card.dtypes else f"Give --dtype {card.dtypes[0]}."
+        raise ConfigError(f"{card.name} runs in {known}, and {dtype} was asked for.", remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
+import itertools
+import textwrap
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -66,6 +70,29 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
 def options_as_text(options: Any) -> dict[str, str]:
     """The inverse of `parse_options`: every field by name."""
     return {entry.name: str(getattr(options, entry.name)) for entry in fields(options)}
+
+
+def field_docs(options_type: Any) -> dict[str, str]:
+    """Every field by name, with the text that stands below it in the source, on one line; empty where there is none.
+
+    >>> from evalkit.families.knn_probe import KnnOptions
+    >>> field_docs(KnnOptions)["k"]
+    'Training images that vote; all of them, where there are fewer.'
+    """
+    docs = {entry.name: "" for entry in fields(options_type)}
+    for kind in reversed(options_type.__mro__):
+        if not hasattr(kind, "__dataclass_fields__"):
+            continue
+        try:
+            body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+        except (OSError, TypeError):  # a class without a source file
+            continue
+        assert isinstance(body, ast.ClassDef)
+        for field, below in itertools.pairwise(body.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+                if isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):
+                    docs[field.target.id] = " ".join(below.value.value.split())
+    return docs
 
 
 def file_name(text: str) -> str:

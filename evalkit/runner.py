@@ -23,12 +23,14 @@ from evalkit.opening import (
     ModelChoice,
     Resources,
     Workbench,
+    check_precision,
     choose,
     find_checkpoint,
     require_capabilities,
 )
 from evalkit.options import options_as_text, parse_options
 from evalkit.types import (
+    FEW_CLUSTERS,
     Assistant,
     Checkpoint,
     Counts,
@@ -128,8 +130,7 @@ def run(config: RunConfig, progress: Progress) -> Path:
         )
         protocols = plan.task.protocols(answered, replace(chosen.route, assistants=described), models[0].preprocessing)
         if config.data_name:
-            part = chosen.route.part
-            name = f"{config.data_name}-{config.task}-{len(answered)}{part and f'-{part}'}"
+            name = f"{config.data_name}-{config.task}-{len(answered)}"
             protocols = tuple(replace(protocol, name=name) for protocol in protocols)
         with _timed(seconds, "score"):
             metrics = plan.task.score(samples, predictions, protocols)
@@ -147,7 +148,11 @@ def run(config: RunConfig, progress: Progress) -> Path:
             data_fingerprint=data_fingerprint(samples, bench.digests),
             limit=config.limit,
             assistants=identities,
-            notes=(*plan.task.notes(samples, predictions), *_notes(plan, weights[0][1])),
+            notes=(
+                *plan.task.notes(samples, predictions),
+                *_notes(plan, weights[0][1]),
+                *(_few_clusters(answered) if metrics else ()),
+            ),
             counts=_counts(predictions, models),
             seconds={phase: round(value, 3) for phase, value in seconds.items()},
             environment=versions() | _settings(config, bench.devices),
@@ -163,6 +168,7 @@ def _plan(config: RunConfig) -> _Plan:
     task_class, adapter = registry.load_task(config.task), registry.load_adapter(config.model)
     card: TaskCard = task_class.card
     registry.require_extra(adapter.card)
+    check_precision(adapter.card, config.dtype)
     task = task_class(parse_options(task_class.options_type, config.options, config.task))
     choice = ModelChoice(
         name=config.model,
@@ -254,6 +260,16 @@ def _notes(plan: _Plan, checkpoint: Checkpoint) -> Iterator[str]:
     if checkpoint.source in {ref.source for ref in model.variant.checkpoints.values()}:
         for name in model.seen(plan.task.card):
             yield f"These weights learnt the labels of {name}: numbers on its images and classes are too high."
+
+
+def _few_clusters(answered: Sequence[Sample]) -> Iterator[str]:
+    """Where intervals say less than the number of samples, which tables go by, lets expect."""
+    clusters = len({sample.cluster for sample in answered})
+    if clusters < FEW_CLUSTERS <= len(answered):
+        yield (
+            f"The {len(answered):,} samples are of {clusters} images, or sets of what shares images: intervals over so"
+            " few are too narrow to rely on."
+        )
 
 
 def _variant_label(plan: _Plan) -> str:

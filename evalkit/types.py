@@ -282,6 +282,8 @@ class ModelCard:
     """The extra of evalkit that installs what the adapter needs beyond evalkit's own dependencies."""
     modules: tuple[str, ...] = ()
     """Import names that the extra brings; checked before the adapter is loaded."""
+    dtypes: tuple[Literal["float32", "float16", "bfloat16"], ...] = ("float32", "float16", "bfloat16")
+    """The precisions it runs in; another one is refused before anything is read."""
     batch_size: int = 64
     """Images or texts a forward pass, where the user names none."""
     pairs_per_batch: int = 2048
@@ -345,6 +347,9 @@ class DataSet:
     homepage: str
     licence: str
     files: tuple[DataFile, ...]
+    own: str = ""
+    """What file of one's own, by a pattern of names at the data root, serves instead of all files where the first of
+    them is not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,6 +430,10 @@ class Prediction:
     sample_id: str
     failure: str | None
     """Why there is no prediction; None where there is one."""
+
+
+FEW_CLUSTERS = 10
+"""Clusters below which a percentile bootstrap covers clearly less than its 95 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

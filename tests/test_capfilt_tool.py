@@ -210,7 +210,10 @@ class Asked(FakeEverything):
         variants=tuple(
             Variant(
                 name=name,
-                checkpoints={"default": CheckpointRef(source=f"./{name}", revision=None)},
+                checkpoints={
+                    "vqa": CheckpointRef(source=f"./{name}", revision=None),
+                    "retrieval": CheckpointRef(source="./no-such-file", revision=None),
+                },
                 recipes={"vqa": Recipe(prompt=prompt, decoding=Decoding(max_new_tokens=1), source="")},
             )
             for name, prompt in (("one", "{question}"), ("two", "Q: {question}"))
@@ -257,7 +260,9 @@ def test_weights_are_asked_as_their_variant_wants_it(tmp_path: Path, images: Pat
 
 
 def test_a_model_that_only_embeds_cannot(tmp_path: Path, images: Path) -> None:
-    with pytest.raises(CapabilityError, match="The caption filter needs match for captions, or score_candidates") as caught:
+    with pytest.raises(
+        CapabilityError, match="The caption filter needs match for captions, or score_candidates"
+    ) as caught:
         filtered(written(tmp_path, ROWS), images, choice=ModelChoice(name="fake_encoder"))
     # not "evalkit list" alone, which shows such models at the task `capfilt`
     assert caught.value.remedy.startswith("The filter needs a probability: choose a model with match or score_candi")
@@ -367,3 +372,10 @@ def test_the_command(tmp_path: Path, images: Path) -> None:
     assert (tmp_path / "s.csv").is_file()
     refused = command(*base, "--threshold", "1")
     assert isinstance(refused.exception, EvalkitError)
+
+
+def test_a_folder_that_is_not_there_is_said_before_weights_are_looked_for(tmp_path: Path) -> None:
+    choice = ModelChoice(name="words", checkpoint=str(tmp_path / "no weights"))
+    with pytest.raises(DataError, match="nosuch: there is no such folder") as caught:
+        filtered(written(tmp_path, ROWS), tmp_path / "nosuch", choice=choice)
+    assert caught.value.remedy == "Correct --images."

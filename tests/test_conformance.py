@@ -404,6 +404,63 @@ class SortsRequests(FakeMatcher):
         return super().match(sorted(requests, key=lambda item: (len(item.texts), item.images[0].sum())))
 
 
+CONTEXT, IMAGES, REMEMBER = (
+    "test_context_changes_logits",
+    "test_every_image_changes_logits",
+    "test_scores_remember_no_dialog",
+)
+
+
+@breaks(CONTEXT)
+class IgnoresTheContext(FakeMatcher):
+    def match(self, requests: Any) -> Any:
+        return super().match([replace(item, context="") for item in requests])
+
+
+@breaks(CONTEXT)
+class ReadsTheFirstContext(FakeMatcher):
+    """As one that keeps what it made of a context, whatever comes next, would."""
+
+    def match(self, requests: Any) -> Any:
+        self.kept = getattr(self, "kept", requests[0].context)
+        return super().match([replace(item, context=self.kept) for item in requests])
+
+
+for name, looked_at in {
+    "SeesOneImage": lambda images: images[:1],
+    "SeesTheLastImage": lambda images: images[-1:],
+    "SeesNoOrder": lambda images: sorted(images, key=lambda image: image.tobytes()),
+}.items():
+
+    def _match(self: Any, requests: Any, looked_at: Any = looked_at) -> Any:
+        return FakeMatcher.match(self, [replace(item, images=tuple(looked_at(item.images))) for item in requests])
+
+    breaks(IMAGES)(type(name, (FakeMatcher,), {"match": _match}))
+
+
+class Keeps(FakeEverything):
+    """Takes what it keeps of one conversation for that of another, by a key that is not enough."""
+
+    @staticmethod
+    def key(item: Any) -> Any:
+        return item.turns
+
+    def score_candidates(self, requests: Any) -> Any:
+        kept = self.__dict__.setdefault("kept", {})
+        told = [kept.setdefault(self.key(item), item) for item in requests]
+        return super().score_candidates(
+            [replace(item, images=one.images, turns=one.turns) for item, one in zip(requests, told, strict=True)]
+        )
+
+
+for name, key in {
+    "KeepsAHistoryForEveryImage": lambda item: item.turns,
+    "KeepsAnImagesFirstHistory": lambda item: item.images[0].tobytes(),
+    "KeepsTheSystemTurn": lambda item: (item.turns[0], item.images[0].tobytes()),
+}.items():
+    breaks(REMEMBER)(type(name, (Keeps,), {"key": staticmethod(key)}))
+
+
 GENERATE = "test_generations_have_the_form"
 
 
@@ -571,8 +628,12 @@ class RandomMatcher(LoadsUnlikeWeights, FakeMatcher):
         return [logits + np.float32(self.shift) for logits in super().match(requests)]
 
 
-def suite_of(adapter: type) -> AdapterConformance:
-    return type("Suite", (AdapterConformance,), {"adapter": adapter})()
+GIVES = {CONTEXT: {"context": "a dog beside a sofa"}, IMAGES: {"images_per_request": 2}}
+"""Check -> what a suite says to get it."""
+
+
+def suite_of(adapter: type, check: str = "") -> AdapterConformance:
+    return type("Suite", (AdapterConformance,), {"adapter": adapter, **GIVES.get(check, {})})()
 
 
 def run(suite: AdapterConformance, check: str, tmp_path: Path) -> None:
@@ -592,12 +653,19 @@ def run(suite: AdapterConformance, check: str, tmp_path: Path) -> None:
 )
 def test_a_defect_is_found(check: str, broken: type, tmp_path: Path) -> None:
     with pytest.raises(NotConforming):
-        run(suite_of(broken), check, tmp_path)
+        run(suite_of(broken, check), check, tmp_path)
 
 
 @pytest.mark.parametrize("check", sorted(set(BROKEN)))
 def test_the_same_check_passes_without_the_defect(check: str, tmp_path: Path) -> None:
-    run(suite_of(FakeEverything), check, tmp_path)
+    run(suite_of(FakeEverything, check), check, tmp_path)
+
+
+def test_checks_that_a_suite_must_ask_for_are_left_out_by_name(tmp_path: Path) -> None:
+    for check, reason in ((CONTEXT, "gives no context"), (IMAGES, "gives one image"), (REMEMBER, "no conversations")):
+        silent = type("Silent", (FakeEverything,), {"card": replace(FakeEverything.card, conversations=False)})
+        with pytest.raises(pytest.skip.Exception, match=reason):
+            run(suite_of(silent), check, tmp_path)
 
 
 @pytest.mark.parametrize("check", [SCORES, "test_batch_and_order_change_no_score", OTHER_CANDIDATES])

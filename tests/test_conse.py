@@ -136,6 +136,21 @@ def test_no_other_checkpoint(tmp_path: Path) -> None:
             use(other)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"\x80\x02K", b"\x80\x02h\x09.", b"\x80\x02G12.", b"\x80\x02X\x01\x00\x00\x00\xff."],
+    ids=["index", "key", "struct", "unicode"],
+)
+def test_a_damaged_file_of_weights_is_named_whatever_torch_says(
+    content: bytes, weights: Checkpoint, tmp_path: Path
+) -> None:
+    file = tmp_path / "models" / "efficientnet-lite0-57934424.pth"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{file} cannot be loaded: "):
+        ConseAdapter.load(replace(weights, paths=(tmp_path, *weights.paths[1:])), CPU)
+
+
 @pytest.mark.parametrize("broken", [0, 1, 2])
 def test_a_broken_installation_is_named(weights: Checkpoint, tmp_path: Path, broken: int) -> None:
     files = ("models/efficientnet-lite0-57934424.pth", "model/config.json", "imagenet1k_clean_names.json")

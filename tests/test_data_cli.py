@@ -253,7 +253,7 @@ def test_verify_compares_a_known_checksum(
         text = output(capsys)
         assert "checksum wrong" in text
         assert "checksum wrong: toy captions, " in text
-        assert "This is not the official file." in text
+        assert "This is not the official file. Unless it is a part that you cut out yourself, delete it" in text
 
 
 def test_images_are_checked_once_and_in_order(tmp_path: Path) -> None:
@@ -388,6 +388,28 @@ def test_the_real_photos(shared_fixtures: Path, capsys: pytest.CaptureFixture[st
 def test_a_split_of_ones_own_is_never_a_part(shared_fixtures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data_cli.verify("karpathy_retrieval", shared_fixtures / "photos")
     assert output(capsys).endswith("51 images: 0 bad.\nEverything is in order.\n")
+
+
+@pytest.mark.parametrize("task", ["capfilt", "caption_index", "illustrate"])
+def test_photos_of_ones_own_are_not_missing(
+    shared_fixtures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str
+) -> None:
+    for name, source in (("dataset_mine.json", "dataset_coco.json"), ("val2014", "val2014")):
+        (tmp_path / name).symlink_to(shared_fixtures / "photos" / source)
+    data_cli.status(task, tmp_path)
+    text = output(capsys)
+    assert "present: your own photos and captions" in text
+    assert f"lies at      {tmp_path / 'dataset_mine.json'}" in text
+    assert "missing" not in text
+    assert "data prepare" not in text
+    data_cli.verify(task, tmp_path)
+    text = output(capsys)
+    assert "missing" not in text
+    assert "present: your own photos and captions" in text
+    assert text.endswith("Everything is in order.\n")
+    (tmp_path / "dataset_mine.json").unlink()
+    data_cli.status(task, tmp_path)
+    assert "missing" in output(capsys)
 
 
 def test_verify_looks_at_the_images_that_vote_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

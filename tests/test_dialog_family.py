@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evalkit.datasets.visdial import DenseAnnotation, Dialog, DialogRound
+from evalkit.datasets.visdial import DenseAnnotation, Dialog, DialogRound, read_visdial
 from evalkit.errors import CapabilityError, ConfigError, DataError
 from evalkit.families.dialog import DialogOptions, DialogPrediction, DialogSample, RankedRound
+from evalkit.families.dialog_asking import _shortened
 from evalkit.report.server_files import server_file
 from evalkit.store.table import from_parquet, to_parquet
 from evalkit.task import ModelProfile
@@ -37,6 +38,7 @@ from evalkit.types import (
     Turn,
     Variant,
 )
+from evalkit_adapters.blip_inputs import MAX_TOKENS, clean_caption, load_word_pieces
 from evalkit_tasks.visdial import Visdial
 
 PREPROCESSING = Preprocessing(image="squash", text="raw")
@@ -368,6 +370,46 @@ def test_an_ordinary_matcher_gets_question_and_candidate_alone() -> None:
     assert model.matched[0].texts[2:5] == ("is it {red}? 2", "how many? no", "how many? 2")
 
 
+@pytest.mark.parametrize("route", ["itm", "similarity"])
+def test_a_long_question_loses_its_first_words_and_no_candidate(route: str) -> None:
+    """Whose end a matcher cuts: it would judge all candidates alike."""
+    words = [f"w{number}" for number in range(30)]
+
+    class Long(SmallVisdial):
+        def dialogs(self, data_dir: Path, limit: int | None) -> tuple[Dialog, ...]:
+            options = ("no", "i can't tell", " ".join(["yes"] * 40))
+            asked = DialogRound(question=" ".join(words), answer="no", options=options, gt_index=0)
+            return (replace(VAL[0], rounds=(asked,), dense=None),)
+
+    model = RuleModel(likes_two)
+    task = Long(DialogOptions(route=route))
+    samples, chosen = task.samples(Path(), None), task.route(profile(*ALL))
+    list(task.predict(model, samples, chosen, {}))  # type: ignore[arg-type] # as above
+    (told,) = {one.texts for one in model.matched} or {tuple(model.texts)}
+    # 28 words and marks: the question's own and its mark, and of the second candidate i, can, ', t and tell
+    assert told == (f"{' '.join(words[4:])}? no", f"{' '.join(words[8:])}? i can't tell", " ".join(["yes"] * 40))
+    assert "without the question's first words" in task.protocols(samples, chosen, PREPROCESSING)[0].prompt
+    # a matcher of dialogs reads them whole
+    task = Long(DialogOptions(route="match", history="none"))
+    list(task.predict(model, samples, task.route(profile(*ALL)), {}))  # type: ignore[arg-type] # as above
+    assert model.matched[-1].texts[0] == f"{' '.join(words)}? no"
+
+
+def test_what_a_matcher_is_asked_about_the_real_dialogs_keeps_every_candidate(shared_fixtures: Path) -> None:
+    """But for those that are longer than what it reads themselves: 45 of 97,000; without shortening 152 are cut."""
+    pieces = load_word_pieces(shared_fixtures / "tokenizers" / "bert" / "vocab.txt")
+    file = shared_fixtures / "visdial" / "visdial_1.0_val_crowdsourced.json"
+    long = 0
+    for dialog in read_visdial(file, None, "{:012d}.jpg", Path()):
+        for asked in dialog.rounds:
+            for option in asked.options:
+                text = _shortened(asked.question, option)
+                if len(text) > 60:
+                    cleaned = clean_caption(text, None)
+                    long += clean_caption(text) != cleaned or len(pieces.encode(cleaned)) > MAX_TOKENS
+    assert long <= 45
+
+
 def test_the_conversation_that_a_generative_model_continues() -> None:
     model = RuleModel(likes_two)
     run(model, profile("generate", "score_candidates"))
@@ -428,7 +470,9 @@ def test_what_stands_in_the_protocol() -> None:
 
     assert prompt() == ("match", "caption: {caption} dialog: {question}? {answer}. ... {question}? {candidate}")
     assert prompt(history="none") == ("match-no-history", "caption: {caption} dialog: {question}? {candidate}")
-    assert prompt(route="itm") == prompt(route="itm", history="none") == ("itm", "{question}? {candidate}")
+    short = "{question}? {candidate} (without the question's first words where all are over 28 words and marks)"
+    assert prompt(route="itm") == prompt(route="itm", history="none") == ("itm", short)
+    assert prompt(route="similarity") == ("similarity", short)
     name, asked = prompt(route="loglikelihood", prompt="Q: {question} A:")
     assert (name, asked) == (
         "loglikelihood",

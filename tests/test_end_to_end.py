@@ -405,6 +405,13 @@ def test_rescore_says_when_a_number_is_absent_or_differs(world: World) -> None:
     result = subprocess.run(command, env=world.environment(), capture_output=True, text=True, check=False)
     assert result.returncode == 1, result.stderr
     assert "3 numbers differ from the stored ones" in result.stderr
+    lines = result.stdout.splitlines()  # one a number that differs, however many digits it has
+    assert len(lines) == 4
+    assert lines[0].startswith(f"{rows[0]['metric']} (")
+    assert f": {rows[0]['value']!r} [" in lines[0]
+    assert ", 99.0 [" in lines[0]
+    assert [line.endswith("absent stored") for line in lines] == [False, True, True, False]
+    assert lines[3] == f"{len(rows) - 3} of {len(rows)} numbers reproduced"
 
 
 def test_the_device_and_how_it_ran_are_recorded(world: World) -> None:

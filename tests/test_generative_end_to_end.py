@@ -170,6 +170,8 @@ def test_the_server_gets_whole_splits_only(vqa: World) -> None:
     refused = vqa.evalkit("export", str(part))
     assert refused.returncode == 2
     assert "first 3 samples only" in refused.stderr
+    assert "--allow-subset" in refused.stderr
+    assert len(json.loads(vqa.evalkit("export", str(part), "--allow-subset").stdout)) == 3
     (vqa.data / "test2015" / "COCO_test2015_000000000042.jpg").unlink()
     holes = vqa.run("vqav2", "-o", "split=test-std", "--on-error", "skip")
     refused = vqa.evalkit("export", str(holes), "--allow-subset")

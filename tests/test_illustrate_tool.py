@@ -402,6 +402,11 @@ def test_what_is_refused(tmp_path: Path, gallery: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no image"):
         read_gallery(tmp_path / "empty")
+    with pytest.raises(DataError, match="absent does not exist") as caught:
+        read_gallery(tmp_path / "absent")
+    assert caught.value.remedy == "Correct --gallery."
+    with pytest.raises(DataError, match="story.md is no folder"):
+        read_gallery(source)
     for content, problem in ((b"# only a title", "no sentence"), (b"\xff", "not UTF-8")):
         source.write_bytes(content)
         with pytest.raises(DataError, match=problem):
@@ -427,4 +432,13 @@ def test_the_command(tmp_path: Path, gallery: Path) -> None:
     done = CliRunner().invoke(app, [*map(str, words), "--device", "cpu", "--cache-dir", str(tmp_path / "cache")])
     assert done.exit_code == 0, done.output
     assert "3 of 4 sentences illustrated from 3 images; --repeat" in done.stderr
+    assert "no paragraphs" not in done.stderr
     assert len(pictures((tmp_path / "out.md").read_text())) == 3
+
+
+def test_blocks_that_get_no_image_are_counted(tmp_path: Path, gallery: Path) -> None:
+    source = tmp_path / "story.md"
+    source.write_text("# T\n\nRed. Green.\n\n- Blue.\n- Red.\n")
+    words = ["illustrate", source, "--model", "colours", "--gallery", gallery, "-o", tmp_path / "out.md"]
+    done = CliRunner().invoke(app, [*map(str, words), "--device", "cpu", "--cache-dir", str(tmp_path / "cache")])
+    assert "2 of 2 sentences illustrated from 3 images; 2 blocks that are no paragraphs" in done.stderr

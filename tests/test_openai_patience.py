@@ -277,3 +277,13 @@ def test_a_flood_is_not_read_to_its_end(server: ChatServer) -> None:
     with pytest.raises(CheckpointError, match="it sends more than 8,388,608 bytes"):
         adapter_of(server).generate([ask("q")])
     assert len(server.asked) == 1
+
+
+def test_retries_are_said_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    with chat_serving() as server:
+        gone = server
+    with pytest.raises(CheckpointError):
+        adapter_of(gone, settings=replace(QUICK, concurrency=4)).generate([ask(str(number)) for number in range(4)])
+    said = [record.getMessage() for record in caplog.records if "retrying" in record.getMessage()]
+    assert 1 <= len(said) <= 4  # of 20 retries
+    assert f"The server {gone.url} (model {MODEL!r}): Connection refused; retrying (2 of {TRIES} tries)" in said

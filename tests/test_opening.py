@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 from PIL import Image
 
+from evalkit import registry
 from evalkit.errors import CapabilityError, ConfigError, PluginError
 from evalkit.opening import (
     ModelChoice,
@@ -20,6 +21,7 @@ from evalkit.opening import (
     require_capabilities,
 )
 from evalkit.progress import SilentProgress
+from evalkit.runner import RunConfig, run
 from evalkit.task import ModelProfile
 from evalkit.testing import FakeEncoder
 from evalkit.types import (
@@ -144,3 +146,24 @@ def test_images_are_told_apart_by_their_content(tmp_path: Path) -> None:
         )
         red, blue, again = (model.images_digest([image]) for image in images)
     assert red == again != blue
+
+
+def test_a_precision_that_a_model_does_not_run_in_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    class Exact(FakeEncoder):
+        card: ClassVar[ModelCard] = replace(FakeEncoder.card, name="exact", dtypes=("float32",))
+
+    checkpoint = find_checkpoint(ModelChoice(name="exact"), Exact, "retrieval")
+    with Workbench(Resources(cache_dir=tmp_path, device="cpu", dtype="float16"), SilentProgress()) as bench:
+        with pytest.raises(ConfigError, match=r"exact runs in float32, and float16 was asked for\. Leave --dtype out"):
+            bench.open_checkpoint(Exact, checkpoint)
+    config = RunConfig(
+        model="conse",
+        task="cxc",
+        data_dir=tmp_path / "nowhere",
+        cache_dir=tmp_path,
+        runs_dir=tmp_path,
+        dtype="float16",
+    )
+    if registry.missing_extra(registry.load_adapter("conse").card) is None:
+        with pytest.raises(ConfigError, match="conse runs in float32"):  # not that there is no data
+            run(config, SilentProgress())

@@ -294,7 +294,7 @@ def test_json_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no\.json: there is no such file\. Run `evalkit data prepare"):
+    with pytest.raises(DataError, match=r"no\.json: there is no such file\. Correct its name; .*`evalkit data prepare"):
         read_json(tmp_path / "no.json")
     with pytest.raises(DataError, match=r"cannot be read: Is a directory"):
         read_json(tmp_path)

@@ -18,6 +18,8 @@ from tiny_checkpoints import tiny_bert, tiny_blip2_t5, tiny_clip, tiny_dpr, tiny
 
 from evalkit.checkpoints import checkpoint_ref, resolve
 from evalkit.errors import CheckpointError
+from evalkit.opening import ModelChoice, Resources, Workbench
+from evalkit.progress import SilentProgress
 from evalkit.registry import missing_extra
 from evalkit.served import check_source
 from evalkit.testing import AdapterConformance
@@ -441,3 +443,19 @@ def test_a_model_of_one_network_takes_one_checkpoint(folders: dict[str, Path], t
     check_source(SentenceAdapter.card, pair)
     (tmp_path / "a,b").mkdir()
     check_source(ClipAdapter.card, CheckpointRef(source=str(tmp_path / "a,b")))
+
+
+def test_texts_of_one_encoder_are_embedded_once(folders: dict[str, Path], tmp_path: Path) -> None:
+    """As queries and as texts: 25,010 captions are not embedded twice."""
+
+    def asked(source: str) -> dict[str, int]:
+        with Workbench(Resources(cache_dir=tmp_path, device="cpu"), SilentProgress()) as bench:
+            model = bench.open(ModelChoice(name="sentence", checkpoint=source), "retrieval")
+            model.encode_query(TEXTS)
+            model.encode_text(TEXTS)
+            return dict(model.asked)
+
+    alone = {"encode_text": len(set(TEXTS))}
+    assert asked(str(folders["cls"])) == alone
+    pair = f"{folders['sentence']},{folders['cls']}"
+    assert asked(pair) == {**alone, "encode_query": len(set(TEXTS))}

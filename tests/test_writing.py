@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from evalkit.cli import export
-from evalkit.errors import StoreError
+from evalkit.errors import ConfigError, StoreError
 from evalkit.tools.writing import check_target, write_whole
 
 
@@ -33,11 +33,11 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     got: list[bytes] = []
-    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
     reader.start()
     check_target(pipe, ())
     write_whole(pipe, b"x" * 200_000)
-    reader.join()
+    reader.join(timeout=10)
     assert got == [b"x" * 200_000]
     assert pipe.is_fifo()
 
@@ -89,7 +89,7 @@ def test_the_servers_file_is_written_likewise(tmp_path: Path, monkeypatch: pytes
     protocol = SimpleNamespace(name="vqav2-test-std")
     stored = SimpleNamespace(result=SimpleNamespace(protocols=(protocol,)), predictions=())
     monkeypatch.setattr(export.store, "resolve_run", lambda *_: run)
-    monkeypatch.setattr(export.store, "read_run", lambda _: SimpleNamespace(limit=None))
+    monkeypatch.setattr(export.store, "read_run", lambda _: SimpleNamespace(limit=None, task="vqav2"))
     monkeypatch.setattr(export, "reopen", lambda *_: stored)
     monkeypatch.setattr(export, "server_file", lambda *_: b"[]")
     (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
@@ -105,3 +105,12 @@ def test_the_servers_file_is_written_likewise(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(StoreError, match="is read"):
         exported(run / "run.json")
     assert (run / "run.json").read_bytes() == b"{}"
+
+
+def test_what_no_server_takes_is_said_before_anything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export.store, "resolve_run", lambda *_: tmp_path)
+    monkeypatch.setattr(export.store, "read_run", lambda _: SimpleNamespace(limit=4, task="capfilt"))
+    with pytest.raises(ConfigError, match="No server takes answers of this kind"):
+        export.export_command(
+            "run", format="auto", output=None, allow_subset=False, data_dir=tmp_path, runs_dir=tmp_path
+        )

@@ -23,6 +23,16 @@ class PlainCommand(TyperCommand):
         return super().get_help(ctx).replace("\\[", "[")
 
 
+class ConverterCommand(PlainCommand):
+    """Names what is installed, of which a plugin may bring more; no plugin is imported."""
+
+    def get_help(self, ctx: Context) -> str:
+        """The help page."""
+        from evalkit.registry import converter_names  # noqa: PLC0415 # this page alone needs it
+
+        return f"{super().get_help(ctx)}\n\nInstalled converters: {', '.join(converter_names())}"
+
+
 app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
@@ -99,11 +109,17 @@ RunArgument = Annotated[str, typer.Argument(help="A run's directory, its name, o
 Family = Annotated[str, typer.Option(help="A model family; `evalkit list` shows them.")]
 FamilyVariant = Annotated[str | None, typer.Option(help="A size of the family. [default: the card's first]")]
 Weights = Annotated[
-    str | None, typer.Option(help="Hub id, local folder, original file, or URL#MODEL. [default: the card's]")
+    str | None,
+    typer.Option(
+        help="Hub id, local folder, file, web address of a file, a pair A,B, or URL#MODEL. [default: the card's]"
+    ),
 ]
 Revision = Annotated[str | None, typer.Option(help="Hub commit. [default: the card's pinned one]")]
 ModelOptions = Annotated[
-    list[str] | None, typer.Option("--model-option", "-m", metavar="NAME=VALUE", help="Any option of the model.")
+    list[str] | None,
+    typer.Option(
+        "--model-option", "-m", metavar="NAME=VALUE", help="An option of the model; `evalkit list MODEL` shows them."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[Dtype, typer.Option(help="Precision.")]
@@ -137,11 +153,19 @@ def run(
     variant: Annotated[str | None, typer.Option(help="A size of the family. [default: the card's first]")] = None,
     checkpoint: Annotated[
         str | None,
-        typer.Option(help="Hub id, local folder, original file, or URL#MODEL. [default: the card's for this task]"),
+        typer.Option(
+            help="Hub id, local folder, file, web address of a file, a pair A,B, or URL#MODEL. [default: the card's]"
+        ),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Hub commit. [default: the card's pinned one]")] = None,
     model_option: Annotated[
-        list[str] | None, typer.Option("--model-option", "-m", metavar="NAME=VALUE", help="Any option of the model.")
+        list[str] | None,
+        typer.Option(
+            "--model-option",
+            "-m",
+            metavar="NAME=VALUE",
+            help="An option of the model; `evalkit list MODEL` shows them.",
+        ),
     ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="On the generated world, with a miniature that evalkit carries; offline.")
@@ -156,7 +180,10 @@ def run(
     ] = None,
     rerank_k: Annotated[int | None, typer.Option(min=1, help="Retrieval: candidates a query to re-rank.")] = None,
     option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="Any option of the task.")
+        list[str] | None,
+        typer.Option(
+            "--option", "-o", metavar="NAME=VALUE", help="An option of the task; `evalkit list TASK` shows them."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[Dtype, typer.Option(help="Precision.")] = Dtype.float32,
@@ -214,12 +241,22 @@ def demo(
 
 @app.command("list", cls=PlainCommand)
 def list_(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Tasks or models: all about these, with the options that they take.")
+    ] = None,
     matrix: Annotated[bool, typer.Option("--matrix", help="Say why, where a model cannot run a task.")] = False,
     format: Annotated[
         ListFormat, typer.Option("--format", "-f", help="markdown: the matrix as a page, with weights and papers.")
     ] = ListFormat.rich,
 ) -> None:
-    """Tasks, models, and what runs with what."""
+    """Tasks, models, and what runs with what; or all about some of them."""
+    if names:
+        if matrix or format is not ListFormat.rich:
+            raise typer.BadParameter("a task or model is shown without --matrix and --format")
+        from evalkit.cli.describe import describe_command
+
+        describe_command(names)
+        return
     from evalkit.cli.list import list_command
 
     list_command(matrix=matrix, format=format.value)
@@ -294,9 +331,9 @@ def export(
     )
 
 
-@app.command("convert", cls=PlainCommand)
+@app.command("convert", cls=ConverterCommand)
 def convert(
-    converter: Annotated[str, typer.Argument(help="What is converted: blip-nlvr2, or what a plugin brings.")],
+    converter: Annotated[str, typer.Argument(help="What is converted; the installed ones stand below.")],
     source: Annotated[Path, typer.Argument(help="The file or folder to read.")],
     output: Annotated[Path, typer.Argument(help="The folder or file to write; nothing may be there yet.")],
 ) -> None:

@@ -107,7 +107,10 @@ def _verify_files(dataset: DataSet, root: Path) -> bool:
         where = f", {check.path}" if check.path else ""
         stdout().print(f"{_verdict(check)}: {escape(check.file.about)}{escape(where)}")
         if check.result == "checksum wrong":
-            stdout().print("  This is not the official file. Delete it and run `evalkit data prepare` again.")
+            stdout().print(
+                "  This is not the official file. Unless it is a part that you cut out yourself, delete it and run"
+                " `evalkit data prepare` again."
+            )
     return all(check.sound for check in checks)
 
 

@@ -42,5 +42,7 @@ def illustrate_command(
     summary = f"{done.illustrated:,} of {done.sentences:,} sentences illustrated from {done.images:,} images"
     if done.illustrated < done.sentences:
         summary += "; --repeat uses an image more than once"
+    if done.left:
+        summary += f"; {done.left:,} blocks that are no paragraphs (headings, lists, tables, code) stay without images"
     stderr().print(Text(summary))
     stderr().print(Text(f"written: {output}", style="dim"))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from evalkit.cli.console import stderr
 from evalkit.report.text import inert
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 FIRST_LINE_AFTER = 30.0

@@ -5,24 +5,25 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.text import Text
 
 from evalkit import store
 from evalkit.cli.console import stderr, stdout
-from evalkit.cli.leaderboard import table_width
 from evalkit.errors import ConfigError
 from evalkit.options import parse_pairs
+from evalkit.report.text import inert
 from evalkit.runner import rescore
 from evalkit.settings import read_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from evalkit.types import MetricValue
+
 
 def rescore_command(run: str, *, data_dir: Path | None, options: list[str], write: bool, runs_dir: Path | None) -> None:
-    """Print each number beside the stored one; with `write`, store the new ones; else exit 1 where one differs.
+    """Print the numbers that differ from the stored ones; with `write`, store the new ones; else exit 1 for such.
 
     Raises:
         ConfigError: An option cannot be used, or would be stored beside numbers it did not make.
@@ -37,16 +38,22 @@ def rescore_command(run: str, *, data_dir: Path | None, options: list[str], writ
     metrics = rescore(run_dir, data_root, changed_options)
     before = {(metric.protocol, metric.split, metric.metric): metric for metric in stored.metrics}
     now = {(metric.protocol, metric.split, metric.metric): metric for metric in metrics}
-    columns = (Column(name, overflow="fold") for name in ("protocol", "split", "metric", "now", "stored"))
-    table = Table(*columns, box=box.SIMPLE)
-    for key in now | before:
-        table.add_row(*map(escape, key), *(repr(one[key].value) if key in one else "absent" for one in (now, before)))
-    console = stdout()
-    console.print(table, width=table_width(console))
-    changed = sum(now.get(key) != before.get(key) for key in now | before)
+    differing = [key for key in now | before if now.get(key) != before.get(key)]
+    for key in differing:
+        protocol, split, name = key
+        told = f"{name} ({protocol}, split {split}): {_in_full(now.get(key))} now, {_in_full(before.get(key))} stored"
+        stdout().print(Text(inert(told)))
+    total = len(now | before)
+    stdout().print(f"{total - len(differing)} of {total} numbers reproduced")
+    changed = len(differing)
     stderr().print(f"{changed} numbers differ from the stored ones" if changed else "the stored numbers are reproduced")
     if write:
         store.replace_metrics(run_dir, metrics)
         stderr().print(f"written: {escape(str(run_dir))}")
     elif changed and not changed_options:
         sys.exit(1)
+
+
+def _in_full(metric: MetricValue | None) -> str:
+    """A number and its interval, every digit."""
+    return "absent" if metric is None else f"{metric.value!r} [{metric.low!r}, {metric.high!r}] n={metric.n}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evalkit.errors import DataError
+from evalkit.types import DataFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from evalkit.types import DataFile
+    from evalkit.types import DataSet
 
 
 def candidates(file: DataFile, data_dir: Path) -> tuple[Path, ...]:
@@ -20,6 +21,22 @@ def candidates(file: DataFile, data_dir: Path) -> tuple[Path, ...]:
 def find(file: DataFile, data_dir: Path) -> Path | None:
     """The first place that exists, or None."""
     return next((place for place in candidates(file, data_dir) if place.exists()), None)
+
+
+def own_files(dataset: DataSet, data_dir: Path) -> tuple[Path, ...]:
+    """The files of one's own that serve instead of the data set's; none where its first file is there."""
+    if not dataset.own or find(dataset.files[0], data_dir) is not None:
+        return ()
+    return tuple(sorted(data_dir.glob(dataset.own)))
+
+
+def as_data_file(own: Path) -> DataFile:
+    """A file of one's own, as a data set's files are described."""
+    return DataFile(
+        path=own.name,
+        about="your own photos and captions, read because the data set's annotations are not there",
+        instructions="nothing to do: it is yours",
+    )
 
 
 def locate(file: DataFile, data_dir: Path, task: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from evalkit.datasets.locate import find
+from evalkit.datasets.locate import as_data_file, find, own_files
 from evalkit.types import DataFile
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ class FileStatus:
 
 
 def dataset_status(dataset: DataSet, data_dir: Path) -> tuple[FileStatus, ...]:
-    """Look for every file of a data set; reads none of them."""
+    """Look for every file of a data set, or else of one's own that serves instead; reads none of them."""
+    if own := own_files(dataset, data_dir):
+        return tuple(FileStatus(file=as_data_file(file), path=file, partial_bytes=0) for file in own)
     return tuple(
         FileStatus(file=file, path=find(file, data_dir), partial_bytes=_partial_bytes(file, data_dir))
         for file in dataset.files

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from evalkit.datasets.locate import find
+from evalkit.datasets.locate import as_data_file, find, own_files
 from evalkit.errors import DataError, ImageError
 from evalkit.types import DataFile, Failure
 
@@ -46,6 +46,8 @@ def check_files(dataset: DataSet, data_dir: Path, progress: Progress) -> tuple[F
     Raises:
         DataError: A file is present but cannot be read.
     """
+    if own := own_files(dataset, data_dir):
+        return tuple(FileCheck(file=as_data_file(file), path=file, result="present") for file in own)
     return tuple(_check_file(file, find(file, data_dir), progress) for file in dataset.files)
 
 

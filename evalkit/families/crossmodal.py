@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from evalkit.errors import CapabilityError, ConfigError, DataError
 from evalkit.families import naming
+from evalkit.families.crossmodal_pairs import Members
 from evalkit.families.generation import first_possible
 from evalkit.types import ImageRef, Prediction, Protocol, Route, Sample, TaskCard
 
@@ -300,8 +301,6 @@ class CrossmodalTask(ABC):
 
 def _modes_with_an_answer(samples: Sequence[CrossmodalSample], route: Route) -> tuple[str, ...]:
     """The modes of a route in which a query has a right answer: what `mean_recall` is over."""
-    from evalkit.families.crossmodal_pairs import Members
-
     members = Members(samples)
     return tuple(mode for mode in MODES[route.name] if any(members.positives(mode)))
 

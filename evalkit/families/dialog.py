@@ -6,7 +6,8 @@ A model takes the first of these routes that it can; the human's answer should c
   candidate at its end; the caption is encoded once with the image;
 - `loglikelihood`: a generative model continues the conversation: the log-likelihood of each candidate over its tokens;
 - `itm`: an ordinary image-text matcher judges question and candidate. Caption and earlier rounds are left out: such a
-  matcher reads a caption's length (BLIP 35 tokens), and a candidate that is cut off cannot be judged;
+  matcher reads a caption's length (BLIP 35 tokens), and a candidate that is cut off cannot be judged. Of a question
+  that is too long for it the first words are left out;
 - `similarity`: the cosine of the image and the text of question and candidate.
 
 All but the first are zero-shot protocols of our own. Equal candidates of a round are asked once.
@@ -44,6 +45,8 @@ PAST = "{question}? {answer}. "
 """An earlier round, to a matcher of dialogs."""
 ASKED = "{question}? {candidate}"
 """The round that is asked about, to a matcher or an encoder."""
+SHORT = 28
+"""Words and punctuation marks that every matcher of captions reads to their end: BLIP takes 30 words, cut into 33."""
 CAPTION_REQUEST = "Describe the image."
 """What a generative model is said to have answered with the caption, before the dialog."""
 OWN_RECIPE = Recipe(
@@ -328,4 +331,4 @@ def _in_words(route: Route) -> str:
         asked = (route.recipe or OWN_RECIPE).prompt.replace("{question}", "{question}?")
         past = f"user: {CAPTION_REQUEST} assistant: {{caption}} user: {asked} assistant: {{answer}} ... "
         return f"{past if history else ''}user: {asked} assistant: {{candidate}}"
-    return ASKED
+    return f"{ASKED} (without the question's first words where all are over {SHORT} words and marks)"

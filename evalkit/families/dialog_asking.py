@@ -5,6 +5,7 @@ Imported by `evalkit.families.dialog` inside the method that uses it, so it may 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np  # noqa: TID253 # see above
@@ -16,6 +17,7 @@ from evalkit.families.dialog import (
     MATCH,
     OWN_RECIPE,
     PAST,
+    SHORT,
     SIMILARITY,
     asked_rounds,
     kind_of,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 Scores: TypeAlias = list[tuple[float, ...]]
 """Of one dialog: for each round to answer, a score a candidate."""
 
+_PIECE = re.compile(r"\w+|[^\w\s]")
+"""A word, or a mark, as tokenizers take them apart first."""
 _DIALOGS_AT_ONCE = 64
 """Dialogs a call to the model: their 64,000 candidates, each with the dialog before it, are 30 MB of text, and 130 MB
 of vectors of 512 numbers."""
@@ -62,7 +66,7 @@ def _matches(
     model: Model, samples: Sequence[DialogSample], *, caption: bool, history: bool
 ) -> Iterator[Scores | Failure]:
     # one request a dialog: its image (and caption) is encoded once for all rounds
-    texts = [_texts(sample, history=history) for sample in samples]
+    texts = [_texts(sample, history=history, short=not caption) for sample in samples]
     requests = [
         MatchRequest(
             images=(sample.image,),
@@ -113,7 +117,8 @@ def _cosines(model: Model, samples: Sequence[DialogSample]) -> Iterator[Scores |
         return
     # a thousand texts a dialog: none is embedded for an image that failed
     texts = [
-        [] if number in images.failures else _texts(sample, history=False) for number, sample in enumerate(samples)
+        [] if number in images.failures else _texts(sample, history=False, short=True)
+        for number, sample in enumerate(samples)
     ]
     distinct = [_distinct(text for rounds in told for text in rounds) for told in texts]
     rows = {text: row for row, text in enumerate(dict.fromkeys(text for told in distinct for text in told))}
@@ -160,15 +165,28 @@ def _user(recipe: Recipe, one: DialogRound) -> str:
     return recipe.prompt.replace("{question}", f"{one.question}?")
 
 
-def _texts(sample: DialogSample, *, history: bool) -> list[list[str]]:
-    """For each round to answer, a text for each of its candidates."""
+def _texts(sample: DialogSample, *, history: bool, short: bool) -> list[list[str]]:
+    """For each round to answer, a text for each of its candidates, of a caption's length where it is to be short."""
     texts = []
     for place in asked_rounds(sample):
         asked = sample.rounds[place]
+        if short:
+            texts.append([_shortened(asked.question, one) for one in asked.options])
+            continue
         earlier = sample.rounds[:place] if history else ()
         past = "".join(PAST.format(question=one.question, answer=one.answer) for one in earlier)
         texts.append([past + ASKED.format(question=asked.question, candidate=one) for one in asked.options])
     return texts
+
+
+def _shortened(question: str, candidate: str) -> str:
+    """`ASKED` without the question's first words, as far as it is too long: a matcher cuts the end, the candidate."""
+    text = ASKED.format(question=question, candidate=candidate)
+    for _ in range(len(question.split())):
+        if len(_PIECE.findall(text)) <= SHORT:
+            break
+        text = text.lstrip().partition(" ")[2]
+    return text
 
 
 def _by_round(texts: Sequence[Sequence[str]], known: Mapping[str, float]) -> Scores:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from evalkit.report.records import ProtocolFields, Record
 from evalkit.report.text import elide
+from evalkit.types import FEW_CLUSTERS
 
 _DECIMALS = {"%": 1, "rank": 1, "score": 3}
 _NAME_WIDTH = 40
@@ -77,6 +78,9 @@ class _Notes:
     protocols: dict[str, Record] = field(default_factory=dict)
     weights: dict[tuple[str, ...], None] = field(default_factory=dict)
     marks: dict[str, None] = field(default_factory=dict)
+    few: dict[str, None] = field(default_factory=dict)
+    """Models of which a number is over so few samples or answers that its interval says little."""
+    correlations: bool = False
     other_data: bool = False
 
     def protocol(self, record: Record) -> str:
@@ -116,6 +120,7 @@ def _table(records: list[Record], view: View, notes: _Notes) -> Table:
         for numbers in ranked
     )
     _note_rows(firsts, notes)
+    _note_intervals(records, notes)
     task, name, split = records[0].task, records[0].protocol_name, records[0].split
     return Table(title=f"{task}: {name}, split {split}", labels=tuple(columns), headings=headings, rows=rows)
 
@@ -213,6 +218,13 @@ def _note_rows(rows: list[Record], notes: _Notes) -> None:
             notes.marks[f"† limited: only the first {row.limit} samples were evaluated ({row.run})"] = None
 
 
+def _note_intervals(records: list[Record], notes: _Notes) -> None:
+    for record in records:
+        if min(record.n, record.samples - record.failed) < FEW_CLUSTERS:
+            notes.few[model_name(record)] = None
+        notes.correlations |= record.metric.endswith("_spearman")
+
+
 def _notes(notes: _Notes, view: View) -> tuple[str, ...]:
     lines = [f"[{place}] {describe(record)}" for place, record in enumerate(notes.protocols.values(), 1)]
     lines += notes.marks
@@ -222,7 +234,14 @@ def _notes(notes: _Notes, view: View) -> tuple[str, ...]:
     if view.intervals and lines:
         lines.append(
             "After each number its 95 % interval, bootstrap clustered by image or by what shares images (a set of image"
-            " pairs, a paragraph). n: the queries or answers it is over."
+            " pairs, a paragraph)"
+            + ("; of a correlation the spread of its 1,000 samples" if notes.correlations else "")
+            + ". n: the queries or answers it is over."
+        )
+    if view.intervals and notes.few:
+        lines.append(
+            f"Over fewer than {FEW_CLUSTERS} samples or answers an interval is too narrow to rely on:"
+            f" {', '.join(notes.few)}."
         )
     if view.left_out:
         lines.append(f"Earlier runs of the same measurements that are not shown: {view.left_out} (--all-runs).")

@@ -5,7 +5,7 @@ Every function raises `NotConforming`, which says what was found and which prope
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Barrier
@@ -169,6 +169,27 @@ def check_match_order(match: Match, requests: Sequence[MatchRequest[Any]], toler
         _require_close(np.asarray(other)[::-1], one, tolerance, "requests and texts in reverse order and straight")
 
 
+def check_match_looks_at(
+    match: Match,
+    requests: Sequence[MatchRequest[Any]],
+    changed: Mapping[str, Sequence[MatchRequest[Any]]],
+    least: float,
+) -> None:
+    """Everything in a request counts: with a part of it changed, its logits are others.
+
+    Args:
+        match: Of the adapter.
+        requests: As they are.
+        changed: What was changed -> the requests with that change.
+        least: What is more than rounding.
+    """
+    told = [np.asarray(answer, np.float64) for answer in match(requests)]
+    for what, others in changed.items():
+        for before, after in zip(told, match(others), strict=True):
+            change = float(np.abs(np.asarray(after, np.float64) - before).max())
+            require(change > least, f"{what} changes no logit of a request: it is not looked at")
+
+
 def check_match_drift(logits: Sequence[FloatArray], lower: Sequence[FloatArray], share: float) -> None:
     """Logits in a lower precision differ from those in float32 by no more than a share of the largest one."""
     exact, rough = np.concatenate(list(logits)), np.concatenate(list(lower))
@@ -257,6 +278,27 @@ def check_history_changes_scores(score: Match, requests: Sequence[ScoreRequest[A
             other = _numbers(score([replace(request, turns=turns)])[0])
             change = max(abs(one[0] - two[0]) for one, two in zip(told, other, strict=True))
             require(change > tolerance, f"{what} changes no likelihood: it is dropped from the conversation")
+
+
+def check_scores_remember_nothing(
+    score: Match, fresh: Match, requests: Sequence[ScoreRequest[Any]], tolerance: float
+) -> None:
+    """After other questions of a dialog, and the same ones about another image, scores are as on a new load.
+
+    What an adapter keeps of a dialog (the keys and values of image and history) must not be taken for another's.
+
+    Args:
+        score: Of the adapter.
+        fresh: Of the same checkpoint loaded anew, and not asked before.
+        requests: Their conversations are not used; two of them have unlike images.
+        tolerance: Largest difference.
+    """
+    dialog = [replace(request, turns=CONVERSATION[:length]) for request in requests[:2] for length in (2, 4, 6)]
+    asked = [*dialog, *requests]
+    after = [score([request])[0] for request in asked]
+    anew = list(fresh(asked[::-1]))[::-1]
+    for one, other in zip(after, anew, strict=True):
+        _require_close(_numbers(one), _numbers(other), tolerance, "scores after other dialogs and on a new load")
 
 
 def _numbers(scores: Sequence[CandidateScore]) -> list[tuple[float, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import pytest
@@ -60,9 +61,9 @@ class AdapterConformance:
     lower_precision_logit: ClassVar[float] = 0.05
     """Largest difference of a logit in lower precision, as a share of the largest logit."""
     images_per_request: ClassVar[int] = 1
-    """Images in a request of `match`, `generate` and `score_candidates`."""
+    """Images in a request of `match`, `generate` and `score_candidates`. In `match` each must count, and the order."""
     context: ClassVar[str] = ""
-    """What a request of `match` gives beside its images: a caption, to a matcher of dialogs."""
+    """What a request of `match` gives beside its images: a caption, to a matcher of dialogs. It must count."""
 
     def __init_subclass__(cls) -> None:
         if not hasattr(cls, "adapter"):  # a base of suites
@@ -199,6 +200,25 @@ class AdapterConformance:
         checks.check_match_order(loaded.match, self._match_requests(loaded), self.tolerance)
 
     @_needs("match")
+    def test_context_changes_logits(self, loaded: Any) -> None:
+        """See `check_match_looks_at`; for suites that give a context."""
+        if not self.context:
+            pytest.skip("the suite gives no context")
+        requests = self._match_requests(loaded)
+        changed = {"another context": [replace(one, context=inputs.OTHER_CONTEXT) for one in requests]}
+        checks.check_match_looks_at(loaded.match, requests, changed, self.tolerance)
+
+    @_needs("match")
+    def test_every_image_changes_logits(self, loaded: Any) -> None:
+        """See `check_match_looks_at`; for suites with several images a request, whose order counts too."""
+        if self.images_per_request == 1:
+            pytest.skip("the suite gives one image a request")
+        prepared = _prepared(loaded)
+        requests = self._requests("match", prepared)
+        changed = inputs.changed_images(requests, prepared)
+        checks.check_match_looks_at(loaded.match, requests, changed, self.tolerance)
+
+    @_needs("match")
     def test_lower_precision_changes_logits_little(self, loaded: Any, checkpoint: Checkpoint) -> None:
         """See `check_match_drift`."""
         lower = self._load_lower(checkpoint)
@@ -253,6 +273,14 @@ class AdapterConformance:
         self._need_conversations()
         requests = self._requests("score_candidates", _prepared(loaded))
         checks.check_history_changes_scores(loaded.score_candidates, requests[:1], self.tolerance)
+
+    @_needs("score_candidates")
+    def test_scores_remember_no_dialog(self, loaded: Any, checkpoint: Checkpoint) -> None:
+        """See `check_scores_remember_nothing`; for adapters whose card says that they hold conversations."""
+        self._need_conversations()
+        requests = self._requests("score_candidates", _prepared(loaded))
+        fresh = self._load(checkpoint)
+        checks.check_scores_remember_nothing(loaded.score_candidates, fresh.score_candidates, requests, self.tolerance)
 
     # ------------------------------------------------------------------------------------------------- determinism
     def test_two_loads_give_the_same_bits(self, checkpoint: Checkpoint) -> None:

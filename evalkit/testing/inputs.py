@@ -26,6 +26,8 @@ TEXTS = (
 )
 LONG_TEXT = " ".join(f"{TEXTS[number % len(TEXTS)]} and" for number in range(40))
 """Longer than what any adapter takes."""
+OTHER_CONTEXT = "two people on a street at night"
+"""Beside images, in place of what a suite gives."""
 CANDIDATES = ("yes", "no", "two people on a beach")
 PROMPTS = ("Describe the image.", "How many people are there?", "What is it?")
 CONVERSATION = (
@@ -56,6 +58,22 @@ def match_requests(
         MatchRequest(images=images, texts=asked, context=context, scoring=scoring)
         for images, asked in zip(_groups(prepared, images_each), texts, strict=True)
     ]
+
+
+def changed_images(
+    requests: Sequence[MatchRequest[Any]], prepared: Sequence[Any]
+) -> dict[str, list[MatchRequest[Any]]]:
+    """What is changed -> requests for several images with another image in one place, or with their images turned."""
+    following = {id(image): other for image, other in zip(prepared, [*prepared[1:], prepared[0]], strict=True)}
+    changed = {
+        f"another image in place {place + 1}": [
+            replace(one, images=(*one.images[:place], following[id(one.images[place])], *one.images[place + 1 :]))
+            for one in requests
+        ]
+        for place in range(len(requests[0].images))
+    }
+    changed["the order of the images"] = [replace(one, images=one.images[::-1]) for one in requests]
+    return changed
 
 
 def generate_requests(prepared: Sequence[Any], images_each: int) -> list[GenerateRequest[Any]]:

@@ -81,6 +81,8 @@ def filter_captions(config: FilterConfig, progress: Progress) -> Filtered:
     Raises:
         EvalkitError: Of the kind that says what is wrong.
     """
+    if not config.images.is_dir():
+        raise DataError(f"{config.images}: there is no such folder.", "Correct --images.")
     captions = read_caption_file(config.file, config.name_rule)
     read = (config.file, *(config.images / name for name in dict.fromkeys(pair.image for pair in captions.pairs)))
     check_target(config.output, read)

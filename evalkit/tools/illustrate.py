@@ -75,6 +75,8 @@ class Illustrated:
     images: int
     """In the gallery, without those that failed."""
     failures: tuple[Failure, ...]
+    left: int = 0
+    """Blocks that are no prose and stay as they are: headings, lists, quotes, tables, code."""
 
 
 def illustrate(config: IllustrateConfig, progress: Progress) -> Illustrated:
@@ -107,6 +109,7 @@ def illustrate(config: IllustrateConfig, progress: Progress) -> Illustrated:
         illustrated=sum(image is not None for image in images),
         images=len(usable),
         failures=failures,
+        left=sum(not block.sentences for block in blocks),
     )
 
 
@@ -114,8 +117,10 @@ def read_gallery(folder: Path) -> tuple[Path, ...]:
     """The images in a folder and below, by name; hidden files and folders are left out.
 
     Raises:
-        DataError: There is none.
+        DataError: There is none, or no such folder.
     """
+    if not folder.is_dir():
+        raise DataError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}.", "Correct --gallery.")
     found = sorted(
         file
         for file in folder.rglob("*")

@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 
 from evalkit_adapters._lite0_network import Lite0, broken
+from evalkit_adapters._tensor_files import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ class SentenceEncoder:
             model: Any = AutoModel.from_pretrained(
                 folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
             )
-        except (OSError, ValueError) as error:
+        except UNREADABLE as error:
             raise broken(folder, _ENCODER, error) from error
         self._model = model.to(device).eval()
         self._max_tokens = max_tokens

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -11,6 +10,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch.nn import functional
 
 from evalkit.errors import CheckpointError
+from evalkit_adapters._tensor_files import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Lite0:
         try:
             network = EfficientNet.from_name("efficientnet-lite0", num_classes=_CLASSES)
             network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        except UNREADABLE as error:
             raise broken(weights, _PACKAGE, error) from error
         self._network = network.to(device).eval()
 

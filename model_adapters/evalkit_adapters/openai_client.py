@@ -7,6 +7,7 @@ keeps an exception of the HTTP library, which would hold the request and its hea
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import random
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 KEY: Final = "EVALKIT_OPENAI_API_KEY"
 FALLBACK_KEY: Final = "OPENAI_API_KEY"
 TRIES: Final = 6
+_LOG: Final = logging.getLogger(__name__)
 _CONNECT_SECONDS: Final = 10
+_TELL_EVERY: Final = 10.0
+"""Seconds between two lines about retries, of all requests together."""
 _LONGEST_WAIT: Final = 300.0
 """Seconds a server may ask to wait; a longer wait ends the run."""
 _LARGEST_ANSWER: Final = 8 * 2**20
@@ -168,6 +172,7 @@ class ChatClient:
         self._settings = settings
         self._pace = _Pace(settings.per_minute)
         self._renames_limit = False
+        self._told = -_TELL_EVERY
         # a session is not made for several threads; the queue keeps its connections open from batch to batch
         self._sessions: queue.LifoQueue[requests.Session] = queue.LifoQueue()
         for _ in range(settings.concurrency):
@@ -224,12 +229,22 @@ class ChatClient:
             too_long = outcome.wait is not None and outcome.wait > _LONGEST_WAIT
             if not outcome.transient or too_long or retry == TRIES - 1:
                 break
+            self._say_retrying(outcome, retry)
             if outcome.wait is not None:
                 self._pace.hold(outcome.wait)
             else:
                 longest = min(60.0, self._settings.backoff * 2**retry)
                 cancelled.wait(longest * random.uniform(0.5, 1.0))  # unlike waits, so that not all come back at once
         return outcome
+
+    def _say_retrying(self, outcome: _Outcome, retry: int) -> None:
+        """Patience is not silent: without a handler, Python's logging writes warnings to stderr."""
+        now = time.monotonic()
+        if now - self._told < _TELL_EVERY:  # two threads at once may both pass, which says it twice
+            return
+        self._told = now
+        trouble = shortened(outcome.trouble) if outcome.status == 0 else f"answered {outcome.status}"
+        _LOG.warning("%s: %s; retrying (%d of %d tries)", self._name, trouble, retry + 2, TRIES)
 
     def _post(self, data: bytes) -> _Outcome:
         session = self._sessions.get()

@@ -91,6 +91,12 @@ class SentenceAdapter:
         )
 
     @classmethod
+    def treats_queries(cls, checkpoint: Checkpoint) -> bool:
+        """Whether queries have an encoder or a prompt of their own."""
+        texts, queries = _read(checkpoint)
+        return texts is not queries or texts.text_prompt != queries.query_prompt
+
+    @classmethod
     def load(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         """Load one encoder for both, or the two that were named.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from evalkit.datasets.karpathy import read_karpathy
-from evalkit.datasets.locate import find
+from evalkit.datasets.locate import own_files
 from evalkit.errors import DataError
 from evalkit.families.captioned_photos import CaptionedSplit
 from evalkit.types import DataSet
@@ -20,6 +20,7 @@ DATASET: Final = DataSet(
     homepage=CocoRetrieval.card.dataset.homepage,
     licence=CocoRetrieval.card.dataset.licence,
     files=(ANNOTATIONS, IMAGES),
+    own=PATTERN,
 )
 EXPECTED_IMAGES: Final = CocoRetrieval.expected_images
 EXPECTED_CAPTIONS: Final = CocoRetrieval.expected_captions
@@ -31,7 +32,7 @@ def read_coco_or_own(data_dir: Path, task: str) -> CaptionedSplit:
     Raises:
         DataError: Neither is there, or there are several files of one's own.
     """
-    own = sorted(data_dir.glob(PATTERN)) if find(ANNOTATIONS, data_dir) is None else []
+    own = own_files(DATASET, data_dir)
     if len(own) > 1:
         names = ", ".join(file.name for file in own)
         raise DataError(f"{data_dir} must hold one {PATTERN} for {task}; it holds: {names}.", "Take the others away.")

@@ -41,7 +41,7 @@ class ImagefolderZeroshot(ZeroShotTask):
             files=(
                 DataFile(
                     path=".",
-                    about="a folder a class, in val/ or test/ or at the top; classes.json and templates.json as you like",
+                    about="a folder a class, in val/, test/ or at the top; classes.json and templates.json as you like",
                     instructions="Put each class's images into a folder of its own and name theirs with --data-dir.",
                 ),
             ),

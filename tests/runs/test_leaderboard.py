@@ -408,3 +408,23 @@ def test_the_card_says_which_weights_are_the_default(
         run: checkpoint for checkpoint, run in re.findall(r"^\S+ +(\S+)(?: \(\S+\))? +itc \[1\] +(r\d) ", out, re.M)
     }
     assert told == {"r0": "default", "r1": "org/name", "r2": "default", "r3": "/my/own", "r4": "org/name"}
+
+
+def test_intervals_over_few_are_said_to_be_so(make_run: MakeRun, make_metric: MakeMetric) -> None:
+    def said(**changes: object) -> bool:
+        notes = board(make_run(**changes)).notes
+        return any("fewer than 10 samples or answers an interval is too narrow" in note for note in notes)
+
+    counts = Counts(samples=9, failed=0, asked={}, from_cache={})
+    assert not said()
+    assert said(counts=counts)
+    assert said(counts=replace(counts, samples=12, failed=3))
+    assert said(metrics=(make_metric(n=9),))
+    assert not any("fewer than" in note for note in board(make_run(counts=counts), intervals=False).notes)
+
+
+def test_the_interval_of_a_correlation_is_described_as_what_it_is(make_run: MakeRun, make_metric: MakeMetric) -> None:
+    spread = "of a correlation the spread of its 1,000 samples"
+    with_it = board(make_run(metrics=(make_metric(), make_metric("sis_spearman", 0.5, unit="score"))))
+    assert any(spread in note for note in with_it.notes)
+    assert not any(spread in note for note in board(make_run()).notes)
