@@ -359,7 +359,7 @@ def test_a_dialog_matcher_is_asked_once_an_image_with_the_dialog_before_each_can
     assert first.texts == (*asked, *then)
     assert (second.context, second.texts[0]) == ("a cat", "why? no")
     run(model, profile(*ALL), history="none")
-    # its network has a place for the caption, which is never empty
+    # its network has a place for the caption
     assert (model.matched[2].context, model.matched[2].texts[3]) == ("a dog", "how many? no")
 
 
