@@ -79,7 +79,6 @@ def test_the_list_shows_a_broken_plugin_with_its_reason_and_goes_on(
     tasks = {"coco_retrieval": registry.load_task("coco_retrieval")}
     monkeypatch.setattr(list_module, "all_tasks", lambda broken: tasks)
     _install(monkeypatch, ("broken", "absent_package:A"), ("clip", "evalkit_adapters.clip:ClipAdapter"))
-    monkeypatch.setenv("COLUMNS", "200")
     list_module.list_command(matrix=True, format="rich")
     shown = capsys.readouterr().out
     assert "Broken plugins" in shown

@@ -56,10 +56,9 @@ def list_command(*, matrix: bool, format: Literal["rich", "markdown"]) -> None:
     console.print(table)
 
     if broken:
-        table = _table("Broken plugins", "what is wrong", "what to do", whole=False)
+        console.print("Broken plugins")
         for error in broken:
-            table.add_row(escape(error.problem), escape(error.remedy))
-        console.print(table)
+            console.print(f"  {escape(error.problem)} {escape(error.remedy)}")
 
     if matrix:
         _print_every_cell(console, tasks, adapters)
@@ -86,7 +85,7 @@ def _print_every_cell(console: Console, tasks: Mapping[str, TaskClass], adapters
             console.print(escape(f"{name} x {model}: {route.name if isinstance(route, Route) else f'n/a: {route}'}"))
 
 
-def _table(title: str, first: str, *others: str, whole: bool = True) -> Table:
-    """The first column holds names, which are not broken into lines, unless it is not `whole`."""
-    columns = (Column(first, no_wrap=whole, overflow="fold"), *(Column(other, overflow="fold") for other in others))
+def _table(title: str, first: str, *others: str) -> Table:
+    """The first column holds names, which are not broken into lines."""
+    columns = (Column(first, no_wrap=True), *(Column(other, overflow="fold") for other in others))
     return Table(*columns, box=box.SIMPLE, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))

@@ -22,7 +22,8 @@ class Miniature:
     variant: str | None = None
     """How it is asked, where a family's variants are asked differently."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """The task's options that choose the route it is made for, where `auto` would take another."""
+    """Options of tasks that have them: the route it is made for, where `auto` would take another; fewer candidates for
+    the matcher, so that a demonstration ends soon."""
 
     @property
     def path(self) -> Path:
@@ -34,7 +35,7 @@ MINIATURES = (
     Miniature(folder="clip", model="clip"),
     Miniature(folder="blip-visdial", model="blip", kinds=("visdial",), options={"route": "match"}),
     Miniature(folder="blip-nlvr2", model="blip", kinds=("nlvr2",)),
-    Miniature(folder="blip-retrieval", model="blip", kinds=("retrieval",)),
+    Miniature(folder="blip-retrieval", model="blip", kinds=("retrieval",), options={"rerank_k": "32"}),
     Miniature(folder="blip-captioning", model="blip", kinds=("captioning",)),
     Miniature(folder="blip-vqa", model="blip", kinds=("vqa",)),
     Miniature(folder="blip2", model="blip2", kinds=("captioning", "vqa"), variant="opt-2.7b"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,7 @@ def demo_config(config: RunConfig) -> RunConfig:
         data_dir=demo_world(config.cache_dir),
         checkpoint=f"{DEMO_PREFIX}{miniature.folder}",
         variant=miniature.variant,
-        options={**miniature.options, **config.options},
+        options={**_options_for(miniature, config.task), **config.options},
         data_name="demo-world",
     )
 
@@ -98,6 +98,15 @@ def _cells(*tasks: str) -> Iterator[tuple[str, str]]:
                 yield model, task
 
 
+def _options_for(miniature: Miniature, task: str) -> dict[str, str]:
+    """Those of the miniature's options that the task has, where it is made for the task's own purpose."""
+    task_class = registry.load_task(task)
+    if task_class.card.purpose.partition("/")[0] not in miniature.kinds:
+        return {}
+    known = {entry.name for entry in fields(task_class.options_type)}
+    return {name: value for name, value in miniature.options.items() if name in known}
+
+
 def _miniature_for(model: str, task: str) -> Miniature | None:
     """The first whose purpose is the task's own, or that of the route the model takes."""
     if model not in {one.model for one in MINIATURES}:
@@ -105,11 +114,9 @@ def _miniature_for(model: str, task: str) -> Miniature | None:
     task_class, adapter = registry.load_task(task), registry.load_adapter(model)
     card: TaskCard = task_class.card
     for one in (each for each in available() if each.model == model):
-        options = {name: value for name, value in one.options.items() if card.purpose.partition("/")[0] in one.kinds}
+        options = parse_options(task_class.options_type, _options_for(one, task), task)
         try:
-            route: Route = task_class(parse_options(task_class.options_type, options, task)).route(
-                registry.profile(adapter, one.variant)
-            )
+            route: Route = task_class(options).route(registry.profile(adapter, one.variant))
         except CapabilityError:
             continue
         if not one.kinds or (route.purpose or card.purpose).partition("/")[0] in one.kinds:
