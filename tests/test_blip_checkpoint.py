@@ -98,6 +98,18 @@ def test_official_architectures_pass(width: int, heads: int) -> None:
         check_architecture(BlipConfig(text_config={"num_attention_heads": 12}, vision_config=vision), 384, Path("b"))
 
 
+def test_a_small_vocabulary_belongs_to_weights_of_its_size() -> None:
+    def check(entries: int) -> None:
+        text = {"num_attention_heads": 12, "vocab_size": entries}
+        config = BlipConfig(text_config=text, vision_config={"hidden_size": 768, "num_attention_heads": 12})
+        check_architecture(config, 384, Path("blip"), last_mark=195)
+
+    check(196)
+    for entries in (195, 30524):  # the official weights read other words by these ids
+        with pytest.raises(CheckpointError, match=rf"vocab_size is {entries}, must be 196"):
+            check(entries)
+
+
 @pytest.mark.parametrize(
     ("keys", "value", "named"),
     [
