@@ -148,25 +148,12 @@ def _root(
 
 @app.command("run", cls=PlainCommand)
 def run(
-    model: Annotated[str, typer.Option(help="A model family; `evalkit list` shows them.")],
+    model: Family,
     task: Annotated[str, typer.Option(help="A task; `evalkit list` shows them.")],
-    variant: Annotated[str | None, typer.Option(help="A size of the family. [default: the card's first]")] = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            help="Hub id, local folder, file, web address of a file, a pair A,B, or URL#MODEL. [default: the card's]"
-        ),
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Hub commit. [default: the card's pinned one]")] = None,
-    model_option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model-option",
-            "-m",
-            metavar="NAME=VALUE",
-            help="An option of the model; `evalkit list MODEL` shows them.",
-        ),
-    ] = None,
+    variant: FamilyVariant = None,
+    checkpoint: Weights = None,
+    revision: Revision = None,
+    model_option: ModelOptions = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="On the generated world, with a miniature that evalkit carries; offline.")
     ] = False,
@@ -185,14 +172,12 @@ def run(
             "--option", "-o", metavar="NAME=VALUE", help="An option of the task; `evalkit list TASK` shows them."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[Dtype, typer.Option(help="Precision.")] = Dtype.float32,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images, texts or pairs a forward pass.")] = None,
-    on_error: Annotated[OnError, typer.Option(help="Stop at an image that cannot be read, or skip it.")] = OnError.stop,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that read and prepare images.")] = 4,
-    cache_dir: Annotated[
-        Path | None, typer.Option(help="Where answers are kept. [else EVALKIT_CACHE, cache_dir in evalkit.toml]")
-    ] = None,
+    device: Device = "auto",
+    dtype: Precision = Dtype.float32,
+    batch_size: BatchSize = None,
+    on_error: Errors = OnError.stop,
+    threads: Threads = 4,
+    cache_dir: CacheDir = None,
     runs_dir: RunsDir = None,
 ) -> None:
     """Evaluate a model on a task, and show the numbers.
