@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from evalkit.demo.world import formats
@@ -16,10 +15,10 @@ from evalkit.demo.world.pieces import conversed, domain_picture, judged, photogr
 from evalkit.demo.world.scenes import SHAPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from evalkit.demo.world.scenes import Part
+    from evalkit.demo.world.scenes import Part, Scene
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,52 +46,49 @@ def write_world(root: Path, *, seed: int = 0, sizes: Sizes | None = None, worker
         workers: Processes; the bytes do not depend on it.
     """
     sizes = sizes or Sizes()
-    counts: list[tuple[Callable[[Path, int, int], None], int]] = [
-        (_write_picture, sizes.pictures),
-        (_write_nocaps_picture, formats.DOMAINS * sizes.nocaps),
-        (_write_pairs, sizes.statements),
-        (_write_dialog_picture, sizes.dialogs),
-        (_write_photo, len(SHAPES) * sizes.photos),
-    ]
-    for write, count in counts:
-        _each(partial(write, root, seed), count, workers)
-    formats.write_coco(root, [pictured(seed, "test", number) for number in range(sizes.pictures)])
-    formats.write_nocaps(root, [domain_picture(seed, number) for number in range(formats.DOMAINS * sizes.nocaps)])
-    formats.write_nlvr2(root, [judged(seed, "test", number) for number in range(sizes.statements)])
-    formats.write_visdial(root, [conversed(seed, "test", number) for number in range(sizes.dialogs)])
+    pictures = [pictured(seed, "test", number) for number in range(sizes.pictures)]
+    domains = [domain_picture(seed, number) for number in range(formats.DOMAINS * sizes.nocaps)]
+    statements = [judged(seed, "test", number) for number in range(sizes.statements)]
+    conversations = [conversed(seed, "test", number) for number in range(sizes.dialogs)]
+    formats.write_coco(root, pictures)
+    formats.write_nocaps(root, domains)
+    formats.write_nlvr2(root, statements)
+    formats.write_visdial(root, conversations)
     formats.write_templates(root)
+    _draw_all(
+        [
+            *((root / formats.COCO_IMAGES / formats.coco_name(n), one.scene) for n, one in enumerate(pictures)),
+            *((root / formats.NOCAPS_IMAGES / formats.nocaps_name(n), one.scene) for n, one in enumerate(domains)),
+            *(
+                (root / formats.NLVR2_IMAGES / f"{formats.nlvr2_pair(n, place)}-img{side}.png", scene)
+                for n, one in enumerate(statements)
+                for place, pair in enumerate(one.pairs)
+                for side, scene in enumerate((pair.left, pair.right))
+            ),
+            *(
+                (root / formats.VISDIAL_IMAGES / formats.visdial_name(n), one.scene)
+                for n, one in enumerate(conversations)
+            ),
+            *_photos(root, seed, len(SHAPES) * sizes.photos),
+        ],
+        workers,
+    )
 
 
-def _each(write: Callable[[int], None], count: int, workers: int) -> None:
-    if workers == 1:
-        for number in range(count):
-            write(number)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        list(pool.map(write, range(count), chunksize=32))  # the list raises what a process raised
-
-
-def _write_picture(root: Path, seed: int, number: int) -> None:
-    formats.save(pictured(seed, "test", number).scene, root / formats.COCO_IMAGES / formats.coco_name(number))
-
-
-def _write_nocaps_picture(root: Path, seed: int, number: int) -> None:
-    formats.save(domain_picture(seed, number).scene, root / formats.NOCAPS_IMAGES / formats.nocaps_name(number))
-
-
-def _write_pairs(root: Path, seed: int, number: int) -> None:
-    for place, pair in enumerate(judged(seed, "test", number).pairs):
-        for side, scene in enumerate((pair.left, pair.right)):
-            formats.save(scene, root / formats.NLVR2_IMAGES / f"{formats.nlvr2_pair(number, place)}-img{side}.png")
-
-
-def _write_photo(root: Path, seed: int, number: int) -> None:
-    """One of the training part into `train`, one of the test part into `val`."""
+def _photos(root: Path, seed: int, count: int) -> Iterator[tuple[Path, Scene]]:
+    """Of the training part into `train`, of the test part into `val`."""
     parts: tuple[tuple[Part, str], ...] = (("train", "train"), ("test", "val"))
     for part, folder in parts:
-        photo = photographed(seed, part, number)
-        formats.save(photo, root / folder / photo.things[0].shape / f"{number:04d}.jpg")
+        for number in range(count):
+            photo = photographed(seed, part, number)
+            yield root / folder / photo.things[0].shape / f"{number:04d}.jpg", photo
 
 
-def _write_dialog_picture(root: Path, seed: int, number: int) -> None:
-    formats.save(conversed(seed, "test", number).scene, root / formats.VISDIAL_IMAGES / formats.visdial_name(number))
+def _draw_all(drawn: Sequence[tuple[Path, Scene]], workers: int) -> None:
+    if workers == 1:
+        for file, scene in drawn:
+            formats.save(scene, file)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        files, scenes = zip(*drawn, strict=True)
+        list(pool.map(formats.save, scenes, files, chunksize=32))  # the list raises what a process raised
