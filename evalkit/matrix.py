@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evalkit.errors import CapabilityError
 from evalkit.published import PublishedResult, read_published
-from evalkit.registry import all_adapters, all_tasks, profile
+from evalkit.registry import all_adapters, all_tasks, profile, route_or_reason
 from evalkit.types import CheckpointRef, Route, TaskCard, Variant
 
 if TYPE_CHECKING:
@@ -72,11 +71,8 @@ def _cell(
 ) -> Cell:
     card: TaskCard = task_class.card
     model = profile(adapter, variant.name)
-    try:
-        route: Route | None = task_class(task_class.options_type()).route(model)
-        reason = ""
-    except CapabilityError as error:
-        route, reason = None, error.problem
+    found = route_or_reason(task_class, adapter, variant.name)
+    route, reason = (found, "") if isinstance(found, Route) else (None, found)
     return Cell(
         task=card,
         model=adapter.card.name,

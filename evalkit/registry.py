@@ -139,11 +139,11 @@ def profile(adapter_class: AdapterClass, variant: str | None) -> ModelProfile:
     return ModelProfile(card=card, variant=find_variant(card, variant), capabilities=capabilities_of(adapter_class))
 
 
-def route_or_reason(task_class: TaskClass, adapter_class: AdapterClass) -> Route | str:
-    """The best route of a model through a task with default options, or why there is none."""
+def route_or_reason(task_class: TaskClass, adapter_class: AdapterClass, variant: str | None = None) -> Route | str:
+    """The best route of a model (its first variant for None) through a task with default options, or why none is."""
     task = task_class(task_class.options_type())
     try:
-        route: Route = task.route(profile(adapter_class, None))
+        route: Route = task.route(profile(adapter_class, variant))
     except CapabilityError as error:
         return error.problem
     return route
