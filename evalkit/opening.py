@@ -55,6 +55,9 @@ class Resources:
     """None for the card's own."""
     on_error: OnError = "stop"
     threads: int = 4
+    """That read and prepare images."""
+    torch_threads: int | None = None
+    """Of the arithmetic on a CPU, whose number can move the last bits of a sum; None for torch's own."""
 
     def __post_init__(self) -> None:
         if re.fullmatch(r"auto|(cpu|mps|cuda|xpu)(:\d+)?", self.device) is None:
@@ -113,6 +116,10 @@ class Workbench(AbstractContextManager["Workbench"]):
             _silence_libraries(card)
             self._progress.note(f"loading {card.name} from {checkpoint.source}")
             device = _device(resources.device)
+            if resources.torch_threads is not None:
+                import torch  # noqa: PLC0415 # a run that the cache answers never gets here
+
+                torch.set_num_threads(resources.torch_threads)
             self.devices.add(device)
             return adapter_class.load(checkpoint, Placement(device=device, dtype=resources.dtype))
 

@@ -69,6 +69,8 @@ class RunConfig:
     limit: int | None = None
     on_error: OnError = "stop"
     threads: int = 4
+    torch_threads: int | None = None
+    """See `Resources`."""
     assistant_checkpoint: str | None = None
     """Of the further model that the task's options ask for; None for its card's."""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -287,6 +289,7 @@ def _resources(config: RunConfig) -> Resources:
         batch_size=config.batch_size,
         on_error=config.on_error,
         threads=config.threads,
+        torch_threads=config.torch_threads,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Literal
 
@@ -74,8 +73,6 @@ def run_command(
         if data_dir is not None:
             raise ConfigError("--demo brings data of its own.", "Leave out --data-dir.")
         config = demo_config(config)
-        # as `evalkit demo`: sums in another order would move a beam now and then; torch reads it when it is imported
-        os.environ["OMP_NUM_THREADS"] = "1"
     try:
         with remedies_for(task):
             run_dir = run(config, ConsoleProgress())

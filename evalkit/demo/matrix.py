@@ -53,8 +53,4 @@ def run_all(configs: tuple[RunConfig, ...], workers: int) -> Iterator[tuple[RunC
 
 
 def _run_alone(config: RunConfig) -> Path:
-    """On one thread: miniatures are too small to share, and several processes do not fight for the cores."""
-    import torch  # noqa: PLC0415 # only a process that runs needs it
-
-    torch.set_num_threads(1)
     return run(config, SilentProgress())

@@ -61,6 +61,8 @@ def demo_config(config: RunConfig) -> RunConfig:
         variant=miniature.variant,
         options={**_options_for(miniature, config.task), **config.options},
         data_name="demo-world",
+        # miniatures are too small to share, and with one thread every machine adds up in the same order
+        torch_threads=1,
     )
 
 
