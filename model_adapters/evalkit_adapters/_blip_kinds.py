@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
 from transformers import BlipForConditionalGeneration, BlipForImageTextRetrieval, BlipForQuestionAnswering
@@ -17,7 +17,7 @@ from evalkit_adapters._blip_nlvr2 import BlipForNlvr2
 from evalkit_adapters._blip_visdial import BlipForVisdial
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from evalkit_adapters.blip_card import Ability
 
@@ -97,32 +97,36 @@ KINDS: Final[dict[Ability, Kind]] = {
         hint="Name a checkpoint trained for visual dialog; a retrieval (itm) one needs the task's zero-shot route.",
     ),
 }
-_RENAMED = tuple(
-    (re.compile(rf"visual_encoder\.{old}"), rf"vision_model.{new}")
-    for old, new in (
-        (r"cls_token$", r"embeddings.class_embedding"),
-        (r"pos_embed$", r"embeddings.position_embedding"),
-        (r"patch_embed\.proj\.", r"embeddings.patch_embedding."),
-        (r"blocks\.(\d+)\.norm([12])\.", r"encoder.layers.\1.layer_norm\2."),
-        (r"blocks\.(\d+)\.attn\.qkv\.", r"encoder.layers.\1.self_attn.qkv."),
-        (r"blocks\.(\d+)\.attn\.proj\.", r"encoder.layers.\1.self_attn.projection."),
-        (r"blocks\.(\d+)\.mlp\.", r"encoder.layers.\1.mlp."),
-        (r"norm\.", r"post_layernorm."),
-    )
+_NAMES = (
+    ("cls_token", "embeddings.class_embedding"),
+    ("pos_embed", "embeddings.position_embedding"),
+    ("patch_embed.proj.", "embeddings.patch_embedding."),
+    ("blocks.<N>.norm<K>.", "encoder.layers.<N>.layer_norm<K>."),
+    ("blocks.<N>.attn.qkv.", "encoder.layers.<N>.self_attn.qkv."),
+    ("blocks.<N>.attn.proj.", "encoder.layers.<N>.self_attn.projection."),
+    ("blocks.<N>.mlp.", "encoder.layers.<N>.mlp."),
+    ("norm.", "post_layernorm."),
 )
-_BACK = tuple(
-    (re.compile(rf"vision_model\.{new}"), rf"visual_encoder.{old}")
-    for new, old in (
-        (r"embeddings\.class_embedding$", r"cls_token"),
-        (r"embeddings\.position_embedding$", r"pos_embed"),
-        (r"embeddings\.patch_embedding\.", r"patch_embed.proj."),
-        (r"encoder\.layers\.(\d+)\.layer_norm([12])\.", r"blocks.\1.norm\2."),
-        (r"encoder\.layers\.(\d+)\.self_attn\.qkv\.", r"blocks.\1.attn.qkv."),
-        (r"encoder\.layers\.(\d+)\.self_attn\.projection\.", r"blocks.\1.attn.proj."),
-        (r"encoder\.layers\.(\d+)\.mlp\.", r"blocks.\1.mlp."),
-        (r"post_layernorm\.", r"norm."),
+"""In the vision tower: the original name, and transformers'; one that ends with a dot is the beginning of several."""
+
+_Rules: TypeAlias = tuple[tuple[re.Pattern[str], str], ...]
+
+
+def _rules(names: Iterable[tuple[str, str]], tower: str, new_tower: str) -> _Rules:
+    return tuple(
+        (
+            re.compile(
+                re.escape(f"{tower}.{name}").replace("<N>", r"(\d+)").replace("<K>", "([12])")
+                + ("" if name.endswith(".") else "$")
+            ),
+            f"{new_tower}.{new}".replace("<N>", r"\1").replace("<K>", r"\2"),
+        )
+        for name, new in names
     )
-)
+
+
+_RENAMED = _rules(_NAMES, "visual_encoder", "vision_model")
+_BACK = _rules([(new, old) for old, new in _NAMES], "vision_model", "visual_encoder")
 
 
 def convert_original(original: Mapping[str, torch.Tensor], ability: Ability = "retrieval") -> dict[str, torch.Tensor]:
@@ -146,7 +150,7 @@ def restore_original(converted: Mapping[str, torch.Tensor], positions: int) -> d
     return {**original, POSITION_IDS: torch.arange(positions)[None]}
 
 
-def _renamed(name: str, rules: tuple[tuple[re.Pattern[str], str], ...]) -> str:
+def _renamed(name: str, rules: _Rules) -> str:
     for pattern, replacement in rules:
         new, changed = pattern.subn(replacement, name)
         if changed:
