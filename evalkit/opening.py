@@ -116,10 +116,6 @@ class Workbench(AbstractContextManager["Workbench"]):
             _silence_libraries(card)
             self._progress.note(f"loading {card.name} from {checkpoint.source}")
             device = _device(resources.device)
-            if resources.torch_threads is not None:
-                import torch  # noqa: PLC0415 # a run that the cache answers never gets here
-
-                torch.set_num_threads(resources.torch_threads)
             self.devices.add(device)
             return adapter_class.load(checkpoint, Placement(device=device, dtype=resources.dtype))
 
@@ -128,7 +124,13 @@ class Workbench(AbstractContextManager["Workbench"]):
             capabilities=capabilities_with(adapter_class, checkpoint),
             preprocessing=preprocessing,
             identity=fingerprint(card, checkpoint, preprocessing, resources.dtype),
-            engine=LocalEngine(load, model=card.name, on_error=resources.on_error, threads=resources.threads),
+            engine=LocalEngine(
+                load,
+                model=card.name,
+                on_error=resources.on_error,
+                threads=resources.threads,
+                torch_threads=resources.torch_threads,
+            ),
             cache=self._cache,
             digests=self.digests,
             progress=self._progress,

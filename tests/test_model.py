@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from evalkit.cache import ResponseCache
@@ -310,6 +311,26 @@ def test_images_are_prepared_in_loader_threads(cache: ResponseCache) -> None:
     adapter = Recorder()
     client(cache, adapter).encode_image([image(value) for value in range(12)])
     assert threading.get_ident() not in adapter.threads
+
+
+def test_torch_adds_up_in_the_threads_asked_for_whoever_loads_the_adapter(cache: ResponseCache) -> None:
+    """Loaded in a loader thread, an adapter computes in another, whose count torch keeps apart."""
+    counts = []
+
+    class Counting(Recorder):
+        def encode_image(self, images: Sequence[Any]) -> Any:
+            counts.append(torch.get_num_threads())
+            return super().encode_image(images)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        model = client(cache, Recorder())
+        model._engine = LocalEngine(Counting, model=CARD.name, on_error="stop", threads=2, torch_threads=1)
+        model.encode_image([image(value) for value in range(3)])
+    finally:
+        torch.set_num_threads(before)
+    assert set(counts) == {1}
 
 
 def test_a_truncated_image_stops_by_name_or_is_skipped_and_said(cache: ResponseCache, tmp_path: Path) -> None:

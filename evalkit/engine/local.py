@@ -30,9 +30,18 @@ class LocalEngine:
         model: The adapter's name, for messages.
         on_error: Whether an image that cannot be read ends the run or becomes a `Failure`.
         threads: Loader threads.
+        torch_threads: Threads within an operation of torch; None for torch's own choice.
     """
 
-    def __init__(self, load: Callable[[], Any], *, model: str, on_error: OnError, threads: int) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Any],
+        *,
+        model: str,
+        on_error: OnError,
+        threads: int,
+        torch_threads: int | None = None,
+    ) -> None:
         self._load = load
         self._adapter: Any = None
         self._failed: EvalkitError | None = None
@@ -41,6 +50,7 @@ class LocalEngine:
         self._model = model
         self._on_error = on_error
         self._threads = threads
+        self._torch_threads = torch_threads
         self._fits: dict[Capability, int] = {}
         """Largest batch known to fit, set when one did not."""
 
@@ -86,6 +96,11 @@ class LocalEngine:
             return Failure(sample=image.name, reason=error.problem)
 
     def _ready(self) -> Any:
+        if self._torch_threads is not None:
+            import torch  # noqa: PLC0415 # a run that the cache answers never gets here
+
+            # each thread has a count of its own: set where the adapter is loaded, it would not hold where it computes
+            torch.set_num_threads(self._torch_threads)
         with self._loading:
             if self._failed is not None:
                 raise self._failed
