@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evalkit.model import Model
-    from evalkit.types import Assistant, CheckpointRef, ImageRef, MetricValue, Preprocessing, Recipe, Route, TaskCard
+    from evalkit.types import (
+        Assistant,
+        CheckpointRef,
+        ImageRef,
+        MetricValue,
+        Preprocessing,
+        Recipe,
+        Route,
+        SampleViews,
+        TaskCard,
+    )
     from evalkit.types import Protocol as EvalProtocol
 
 SampleT = TypeVar("SampleT", bound=Sample)
@@ -123,6 +133,17 @@ class ShowsMoreImages(Protocol):
 
     def further_images(self) -> Sequence[ImageRef]:
         """Those images; `samples` was called before."""
+        ...
+
+
+@runtime_checkable
+class ShowsSamples(Protocol):
+    """What a task has whose samples can be looked at one by one: in a report, in a comparison of two runs."""
+
+    def views(
+        self, samples: Sequence[Any], predictions: Sequence[Any], protocols: Sequence[EvalProtocol]
+    ) -> SampleViews:
+        """Pure, as `Task.score`; no image is read."""
         ...
 
 

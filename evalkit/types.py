@@ -432,6 +432,41 @@ class Prediction:
     """Why there is no prediction; None where there is one."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleView:
+    """A sample, or one of the questions a sample holds, as a reader sees it: what was asked, what is right, what came."""
+
+    id: str
+    """`Sample.id`; with `#` and a number where a sample holds several questions (the rounds of a dialog)."""
+    images: tuple[ImageRef, ...]
+    asked: str
+    """The question, statement or prompt; empty where an image alone was shown."""
+    references: tuple[str, ...]
+    """The right answers, people's captions; empty where they are not public."""
+    answer: str
+    """What the model answered; of a ranking the text that stands first, where it is known."""
+    failure: str | None
+    score: float | None
+    """In the unit of `SampleViews.metric`; None where it failed, or where no answer is public."""
+    right: bool | None
+    """Whether it counts as right, so that a comparison can say what flipped; None where there is no such thing."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """What breakdowns are by: `{"answer type": "yes/no"}`, `{"domain": "in"}`."""
+    ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Direction or kind -> the rank of the right answer to each query, from 1: `{"i2t": (1,), "t2i": (1, 4)}`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleViews:
+    """All views of a run's samples, in order."""
+
+    metric: str
+    """The metric whose mean over the views the score is, or the closest there is to it: `accuracy`, `cider`, `mrr`."""
+    unit: Literal["%", "rank", "score"]
+    higher_is_better: bool
+    views: tuple[SampleView, ...]
+
+
 FEW_CLUSTERS = 10
 """Clusters below which a percentile bootstrap covers clearly less than its 95 %."""
 
@@ -454,6 +489,11 @@ class MetricValue:
     """How many queries, captions or questions the value is over."""
     unit: Literal["%", "rank", "score"] = "%"
     higher_is_better: bool = True
+    clusters: int = 0
+    """How many clusters those are of, which are what the interval rests on; 0 where nothing is known of it."""
+    resampled: tuple[float, ...] = field(default=(), repr=False, compare=False)
+    """The value on each of the bootstrap's resamples, NaN where it is undefined on one; empty where there are none.
+    Runs over the same samples are resampled alike, so the difference of two runs has the differences of these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from evalkit.cli.app import app
+from evalkit.cli.results import app
 from evalkit.cli.console import print_error
 from evalkit.errors import EvalkitError
 

@@ -130,17 +130,18 @@ def notes(samples: Sequence[CrossmodalSample], predictions: Sequence[CrossmodalP
 
 def _correlation(pairs: Pairs, scores: Sequence[float], kind: str, table: Table) -> MetricValue:
     statistics = sampled_spearman(np.array(scores), np.array(pairs.ratings), np.array(pairs.queries))
-    statistics = statistics[np.isfinite(statistics)]
     ends = interval(statistics)
     return MetricValue(
         metric=f"{kind}_spearman",
         split=table.split,
         protocol=table.protocol,
-        value=float(np.mean(statistics)),
+        value=float(np.nanmean(statistics)),
         low=ends.low,
         high=ends.high,
         n=len(scores),
         unit="score",
+        clusters=len(set(pairs.queries)),
+        resampled=tuple(statistics.tolist()),
     )
 
 

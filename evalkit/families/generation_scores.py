@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np  # noqa: TID253 # see above
 
 from evalkit.errors import DataError
-from evalkit.metrics.bootstrap import ClusterBootstrap, Interval, cluster_sums, interval  # noqa: TID253 # see above
+from evalkit.metrics.bootstrap import ClusterBootstrap, cluster_sums, interval  # noqa: TID253 # see above
 from evalkit.types import MetricValue
 
 if TYPE_CHECKING:
@@ -61,7 +61,10 @@ class Clustered:
         taken = np.ones(len(values), bool) if members is None else members
         known = float(values[taken].mean()) if value is None else value
         resampled = self.resampled_mean(values, taken)
-        return self.value(metric, known, resampled, int(taken.sum()), higher_is_better=higher_is_better)
+        clusters = len(np.unique(self.clusters[taken]))
+        return self.value(
+            metric, known, resampled, int(taken.sum()), higher_is_better=higher_is_better, clusters=clusters
+        )
 
     def resampled_mean(self, values: DoubleArray, members: NDArray[np.bool_] | None = None) -> DoubleArray:
         """(resamples,): the mean of one value an answer on each resample; NaN where it holds no member."""
@@ -71,11 +74,17 @@ class Clustered:
         return self.bootstrap.ratio(sums, cluster_sums(taken, self.clusters, count))
 
     def value(
-        self, metric: str, value: float, resampled: DoubleArray, n: int, *, higher_is_better: bool = True
+        self,
+        metric: str,
+        value: float,
+        resampled: DoubleArray,
+        n: int,
+        *,
+        higher_is_better: bool = True,
+        clusters: int | None = None,
     ) -> MetricValue:
-        """A number whose value on each resample is known; resamples on which it is undefined are left out."""
-        defined = resampled[~np.isnan(resampled)]
-        ends = interval(defined) if len(defined) else Interval(low=np.nan, high=np.nan)
+        """A number whose value on each resample is known, NaN where it is undefined; of all clusters if None."""
+        ends = interval(resampled)
         return MetricValue(
             metric=metric,
             split=self.split,
@@ -85,6 +94,8 @@ class Clustered:
             high=ends.high,
             n=n,
             higher_is_better=higher_is_better,
+            clusters=self.bootstrap.times_drawn.shape[1] if clusters is None else clusters,
+            resampled=tuple(resampled.tolist()),
         )
 
 

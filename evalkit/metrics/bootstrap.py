@@ -134,15 +134,21 @@ def interval(statistics: DoubleArray, level: float = LEVEL) -> Interval:
     """Percentile interval: the (1 - level) / 2 quantiles from both ends, linear between order statistics.
 
     Args:
-        statistics: (resamples,): a statistic on each resample.
+        statistics: (resamples,): a statistic on each resample; NaN, where it is undefined, is left out.
         level: The share of resamples inside.
+
+    Returns:
+        The ends; NaN where no resample is defined.
 
     Example:
         >>> interval(np.arange(5.0), level=0.5)
         Interval(low=1.0, high=3.0)
     """
     tail = (1.0 - level) / 2.0
-    low, high = np.quantile(statistics, [tail, 1.0 - tail])
+    defined = statistics[~np.isnan(statistics)]
+    if not len(defined):
+        return Interval(low=np.nan, high=np.nan)
+    low, high = np.quantile(defined, [tail, 1.0 - tail])
     return Interval(low=float(low), high=float(high))
 
 
@@ -154,15 +160,17 @@ class Table:
     """`Protocol.id`."""
     split: str
 
-    def percent(self, metric: str, value: float, statistics: DoubleArray, n: int) -> MetricValue:
+    def percent(self, metric: str, value: float, statistics: DoubleArray, n: int, clusters: int) -> MetricValue:
         """A percentage with its interval."""
-        return self._value(metric, value, statistics, n, is_rank=False)
+        return self._value(metric, value, statistics, n, clusters, is_rank=False)
 
-    def rank(self, metric: str, value: float, statistics: DoubleArray, n: int) -> MetricValue:
+    def rank(self, metric: str, value: float, statistics: DoubleArray, n: int, clusters: int) -> MetricValue:
         """A rank with its interval: lower is better."""
-        return self._value(metric, value, statistics, n, is_rank=True)
+        return self._value(metric, value, statistics, n, clusters, is_rank=True)
 
-    def _value(self, metric: str, value: float, statistics: DoubleArray, n: int, *, is_rank: bool) -> MetricValue:
+    def _value(
+        self, metric: str, value: float, statistics: DoubleArray, n: int, clusters: int, *, is_rank: bool
+    ) -> MetricValue:
         ends = interval(statistics)
         return MetricValue(
             metric=metric,
@@ -174,6 +182,8 @@ class Table:
             n=n,
             unit="rank" if is_rank else "%",
             higher_is_better=not is_rank,
+            clusters=clusters,
+            resampled=tuple(statistics.tolist()),
         )
 
 

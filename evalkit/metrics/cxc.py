@@ -161,12 +161,12 @@ def mode_values(
                 statistics = 100.0 * bootstrap.ratio(cluster_sums(each, owners, images), sizes)
             value = 100.0 * float(np.mean(each))
             # a resample may hold none of the few images that have a query
-            values.append(table.percent(metric, value, _defined(statistics), len(wrong)))
+            values.append(table.percent(metric, value, statistics, len(wrong), len(np.unique(owners))))
             if "_r@" in metric:
                 recalls.append((value, statistics))
         asked += len(wrong)
-    together = _defined(mean_of([statistics for _, statistics in recalls]))
-    values.append(table.percent("mean_recall", mean_recall([value for value, _ in recalls]), together, asked))
+    together = mean_of([statistics for _, statistics in recalls])
+    values.append(table.percent("mean_recall", mean_recall([value for value, _ in recalls]), together, asked, images))
     return values
 
 
@@ -273,10 +273,6 @@ def _thresholds(rows: IntArray, scores: FloatArray, sizes: IntArray) -> FloatArr
     thresholds = np.full((len(sizes), int(sizes.max())), np.inf, np.float32)
     thresholds[rows, places] = scores[order]
     return thresholds
-
-
-def _defined(statistics: DoubleArray) -> DoubleArray:
-    return statistics[np.isfinite(statistics)]
 
 
 def _checked(vectors: FloatArray, what: str) -> FloatArray:

@@ -205,6 +205,7 @@ def _values(scores: Mapping[str, DoubleArray], images: IntArray, table: Table) -
             100.0 * float(np.mean(each)),
             100.0 * bootstrap.ratio(cluster_sums(each, clusters, len(asked)), sizes),
             len(each),
+            len(asked),
         )
         for metric, each in scores.items()
     ]

@@ -117,17 +117,17 @@ def retrieval_values(
         for direction, (queries, owners) in directions.items()
         for k in RECALL_AT
     }
-    values = [table.percent(name, *recall) for name, recall in recalls.items()]
+    values = [table.percent(name, *recall, images) for name, recall in recalls.items()]
     mean = mean_recall([value for value, _, _ in recalls.values()])
     statistics = mean_of([each for _, each, _ in recalls.values()])
-    values.append(table.percent("mean_recall", mean, statistics, images + len(image_of_text)))
+    values.append(table.percent("mean_recall", mean, statistics, images + len(image_of_text), images))
     if fold_of_image is None:
         for direction, (queries, owners) in directions.items():
             n = len(queries)
             medians = bootstrap.median(queries + 1, owners)
             means = bootstrap.ratio(cluster_sums(queries + 1, owners, images), _sizes(owners, images))
-            values.append(table.rank(f"{direction}_median_rank", median_rank(queries), medians, n))
-            values.append(table.rank(f"{direction}_mean_rank", mean_rank(queries), means, n))
+            values.append(table.rank(f"{direction}_median_rank", median_rank(queries), medians, n, images))
+            values.append(table.rank(f"{direction}_mean_rank", mean_rank(queries), means, n, images))
     return values
 
 

@@ -22,7 +22,14 @@ def results_frame(runs: Sequence[RunResult]) -> pd.DataFrame:
     """
     frame = pd.DataFrame([as_row(record) for record in all_records(runs)], columns=list(COLUMNS))
     numbers = {"value": "float64", "low": "float64", "high": "float64"}
-    counts = {"n": "int64", "samples": "int64", "failed": "int64", "protocol_version": "int64", "limit": "Int64"}
+    counts = {
+        "n": "int64",
+        "clusters": "int64",
+        "samples": "int64",
+        "failed": "int64",
+        "protocol_version": "int64",
+        "limit": "Int64",
+    }
     flags = {"higher_is_better": "bool", "main": "bool", "complete": "bool"}
     texts = {name: "str" for name in frame.columns if name not in {*numbers, *counts, *flags}}
     return frame.astype({**numbers, **counts, **flags, **texts})

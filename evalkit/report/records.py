@@ -49,6 +49,8 @@ class Record(ProtocolFields):
     low: float
     high: float
     n: int
+    clusters: int
+    """`MetricValue.clusters`."""
     complete: bool
     samples: int
     failed: int
@@ -112,6 +114,7 @@ def _record(run: RunResult, metric: MetricValue, described: ProtocolFields) -> R
         low=metric.low,
         high=metric.high,
         n=metric.n,
+        clusters=metric.clusters,
         complete=run.complete,
         samples=run.counts.samples,
         failed=run.counts.failed,

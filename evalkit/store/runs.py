@@ -26,12 +26,24 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 """Raised by every change of the files' content; this version's readers are strict about it."""
 RUN_FILE, PREDICTIONS_FILE, METRICS_FILE = "run.json", "predictions.parquet", "metrics.json"
+RESAMPLED_FILE = "resampled.parquet"
+"""Of a run whose numbers have none, there is no such file."""
 FILES = (RUN_FILE, PREDICTIONS_FILE, METRICS_FILE)
 PARTIAL = ".partial-"
 """How the folder of a run that is being written, or whose writer was killed, begins."""
 _MALFORMED_REMEDY = "Restore the file from a copy, or delete the run's directory and run again: the answers are cached."
 
 PredictionT = TypeVar("PredictionT", bound=Prediction)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resampled:
+    """A number's value on each resample of the bootstrap; see `MetricValue.resampled`."""
+
+    metric: str
+    split: str
+    protocol: str
+    values: tuple[float, ...]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -71,13 +83,15 @@ def write_run(runs_dir: Path, result: RunResult, predictions: Sequence[Predictio
     """
     if problem := _inconsistency(result):
         raise ValueError(problem)
-    metrics = _metrics_bytes(result.metrics)
+    metrics, resampled = _metrics_bytes(result.metrics), _resampled_bytes(result.metrics)
     table = to_parquet([_masked_failure(prediction) for prediction in predictions])
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
         with _hidden_folder(runs_dir) as partial:
             _write_file(partial / METRICS_FILE, metrics)
             _write_file(partial / PREDICTIONS_FILE, table)
+            if resampled is not None:
+                _write_file(partial / RESAMPLED_FILE, resampled)
             extra = {
                 "data_dir": mask(str(data_dir.absolute())),
                 "predictions_sha256": hashlib.sha256(table).hexdigest(),
@@ -88,7 +102,7 @@ def write_run(runs_dir: Path, result: RunResult, predictions: Sequence[Predictio
 
 
 def replace_metrics(path: Path, metrics: Sequence[MetricValue]) -> bool:
-    """Put other metrics in a stored run's place, atomically; the protocols and the predictions stay.
+    """Put other metrics in a stored run's place; the protocols and the predictions stay.
 
     Returns:
         Whether the stored bytes changed; equal metrics write nothing, so a read-only run can be checked.
@@ -99,20 +113,32 @@ def replace_metrics(path: Path, metrics: Sequence[MetricValue]) -> bool:
     """
     if problem := _inconsistency(replace(read_run(path), metrics=tuple(metrics))):
         raise ValueError(problem)
-    file, data = path / METRICS_FILE, _metrics_bytes(metrics)
-    if _read_bytes(path, METRICS_FILE) == data:
+    data, resampled = _metrics_bytes(metrics), _resampled_bytes(metrics)
+    if _read_bytes(path, METRICS_FILE) == data and _stored_resampled(path) == resampled:
         return False
-    partial = path / f"{PARTIAL}{uuid.uuid4().hex}"
     try:
-        try:
-            _write_file(partial, data)
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+        # in this order a reader between the two finds numbers without resamples, and never with those of others
+        (path / RESAMPLED_FILE).unlink(missing_ok=True)
+        _replace_file(path / METRICS_FILE, data)
+        if resampled is not None:
+            _replace_file(path / RESAMPLED_FILE, resampled)
         _sync_folder(path)
     except OSError as error:
         raise _not_written(path, error) from error
     return True
+
+
+def _replace_file(file: Path, data: bytes) -> None:
+    partial = file.parent / f"{PARTIAL}{uuid.uuid4().hex}"
+    try:
+        _write_file(partial, data)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _stored_resampled(path: Path) -> bytes | None:
+    return _read_bytes(path, RESAMPLED_FILE) if (path / RESAMPLED_FILE).exists() else None
 
 
 def _directory_name(run_id: str) -> str:
@@ -136,7 +162,21 @@ def _masked_failure(prediction: Prediction) -> Prediction:
 
 
 def _metrics_bytes(metrics: Sequence[MetricValue]) -> bytes:
-    return dump(encode(tuple[MetricValue, ...], tuple(metrics)))
+    encoded = encode(tuple[MetricValue, ...], tuple(replace(metric, resampled=()) for metric in metrics))
+    assert isinstance(encoded, list)
+    for fields in encoded:
+        assert isinstance(fields, dict)
+        del fields["resampled"]  # in a file of its own
+    return dump(encoded)
+
+
+def _resampled_bytes(metrics: Sequence[MetricValue]) -> bytes | None:
+    rows = [
+        Resampled(metric=one.metric, split=one.split, protocol=one.protocol, values=one.resampled)
+        for one in metrics
+        if one.resampled
+    ]
+    return to_parquet(rows) if rows else None
 
 
 def _run_bytes(result: RunResult, extra: dict[str, str]) -> bytes:
@@ -263,6 +303,19 @@ def read_predictions(path: Path, prediction_type: type[PredictionT]) -> list[Pre
         return from_parquet(_predictions_bytes(path), prediction_type)
     except MalformedTable as error:
         raise _malformed(path / PREDICTIONS_FILE, error) from error
+
+
+def read_resampled(path: Path) -> list[Resampled]:
+    """What a run's numbers are on the resamples of the bootstrap; none where the run was stored without.
+
+    Raises:
+        StoreError: The file is damaged.
+    """
+    data = _stored_resampled(path)
+    try:
+        return [] if data is None else from_parquet(data, Resampled)
+    except MalformedTable as error:
+        raise _malformed(path / RESAMPLED_FILE, error) from error
 
 
 def read_failures(path: Path) -> list[Failure]:

@@ -1,4 +1,4 @@
-"""Predictions to Parquet and back: one row a sample, one column a field, the schema taken from the type hints."""
+"""Dataclasses such as predictions to Parquet and back: one column a field, the schema taken from the type hints."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from evalkit.store.values import items_of, optional_of  # noqa: TID253 - imports nothing heavy, unlike pyarrow below
-from evalkit.types import Prediction
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PredictionT = TypeVar("PredictionT", bound=Prediction)
+RowT = TypeVar("RowT")
 _Convert = Callable[[Any], Any]
 
 
@@ -21,7 +20,7 @@ class MalformedTable(ValueError):
     """A Parquet file is damaged, or holds other columns than the prediction type has."""
 
 
-def schema_of(prediction_type: type[Any]) -> pa.Schema:
+def schema_of(row_type: type[Any]) -> pa.Schema:
     """The columns of a prediction type: int64, double, bool, string, lists and structs; only `X | None` is nullable.
 
     Raises:
@@ -29,56 +28,52 @@ def schema_of(prediction_type: type[Any]) -> pa.Schema:
     """
     import pyarrow as pa
 
-    hints = get_type_hints(prediction_type)
-    return pa.schema([_field(entry.name, hints[entry.name]) for entry in fields(prediction_type)])
+    hints = get_type_hints(row_type)
+    return pa.schema([_field(entry.name, hints[entry.name]) for entry in fields(row_type)])
 
 
-def to_parquet(predictions: Sequence[Prediction]) -> bytes:
-    r"""Predictions of one type as a Parquet file; equal predictions give equal bytes.
+def to_parquet(rows: Sequence[Any]) -> bytes:
+    r"""Rows of one type, such as predictions, as a Parquet file; equal rows give equal bytes.
 
     A lone surrogate (a file name that is not UTF-8) cannot stand in Parquet and is stored as its escape, `\udce9`.
 
     Raises:
         ValueError: There are no predictions, so there is nothing to take the columns from.
-        TypeError: The predictions are of several types, or a value is not of its field's type.
+        TypeError: The rows are of several types, or a value is not of its field's type.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {type(prediction) for prediction in predictions}
+    types = {type(row) for row in rows}
     if not types:
         raise ValueError("A run without predictions cannot be stored.")
     if len(types) > 1:
         raise TypeError(f"Predictions of several types: {', '.join(sorted(one.__name__ for one in types))}.")
-    prediction_type = types.pop()
-    schema, hints = schema_of(prediction_type), get_type_hints(prediction_type)
-    columns = [
-        _column([getattr(prediction, column.name) for prediction in predictions], hints[column.name], column)
-        for column in schema
-    ]
+    row_type = types.pop()
+    schema, hints = schema_of(row_type), get_type_hints(row_type)
+    columns = [_column([getattr(row, column.name) for row in rows], hints[column.name], column) for column in schema]
     table = pa.Table.from_arrays(columns, schema=schema)
     sink = pa.BufferOutputStream()
     try:
         table.validate(full=True)
         pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     except pa.ArrowInvalid as error:  # None where the hint has none
-        raise TypeError(f"{prediction_type.__name__} cannot be stored: {error}") from error
+        raise TypeError(f"{row_type.__name__} cannot be stored: {error}") from error
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
 
-def from_parquet(data: bytes, prediction_type: type[PredictionT]) -> list[PredictionT]:
+def from_parquet(data: bytes, row_type: type[RowT]) -> list[RowT]:
     """The inverse of `to_parquet`.
 
     Raises:
-        MalformedTable: The file is damaged or its columns are not those of `prediction_type`.
+        MalformedTable: The file is damaged or its columns are not those of `row_type`.
     """
-    schema, hints = schema_of(prediction_type), get_type_hints(prediction_type)
+    schema, hints = schema_of(row_type), get_type_hints(row_type)
     table = _read(data, None)
     if not table.schema.equals(schema):
         raise MalformedTable(
-            f"its columns are not those of {prediction_type.__name__}: it has {_columns(table.schema)},"
-            f" not {_columns(schema)}"
+            f"its columns are not those of {row_type.__name__}: it has {_columns(table.schema)}, not {_columns(schema)}"
         )
     columns = []
     for column in schema:
@@ -86,7 +81,7 @@ def from_parquet(data: bytes, prediction_type: type[PredictionT]) -> list[Predic
         values = _python_values(table, column.name)
         columns.append([value if value is None else convert(value) for value in values] if convert else values)
     names = [column.name for column in schema]
-    return [prediction_type(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+    return [row_type(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
 
 
 def failures_in(data: bytes) -> list[tuple[str, str]]:

@@ -138,9 +138,9 @@ def test_metrics_json_is_this(tmp_path: Path, make_run: MakeRun, make_metric: Ma
     assert (path / "metrics.json").read_text("ascii") == (
         '[\n  {\n    "metric": "t2i_r@1",\n    "split": "test",\n    "protocol": "coco-karpathy-5k/itc",\n'
         '    "value": 0.30000000000000004,\n    "low": 0.0,\n    "high": 1.0,\n    "n": 255,\n    "unit": "%",\n'
-        '    "higher_is_better": true\n  },\n  {\n    "metric": "x",\n    "split": "test",\n'
+        '    "higher_is_better": true,\n    "clusters": 0\n  },\n  {\n    "metric": "x",\n    "split": "test",\n'
         '    "protocol": "coco-karpathy-5k/itc",\n    "value": 2.0,\n    "low": 2.0,\n    "high": 2.0,\n'
-        '    "n": 255,\n    "unit": "%",\n    "higher_is_better": true\n  }\n]\n'
+        '    "n": 255,\n    "unit": "%",\n    "higher_is_better": true,\n    "clusters": 0\n  }\n]\n'
     )
 
 

@@ -1,0 +1,143 @@
+"""Numbers with their resamples, and whether two may be compared: what comparisons, gates and daggers are made of."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from evalkit import store
+from evalkit.metrics.bootstrap import DoubleArray
+from evalkit.metrics.comparison import Difference, paired_difference, standard_error, unpaired_difference
+from evalkit.report.records import Record, records_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from evalkit.types import MetricValue, RunResult
+
+Key: TypeAlias = tuple[str, str, str]
+"""Metric, split and protocol's id: what tells a run's numbers apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Number:
+    """One number of a run, with what a comparison needs."""
+
+    record: Record
+    unanswered: str
+    """A digest of the ids of the samples that failed: numbers over different samples cannot be paired. Empty where none
+    did."""
+    resampled: DoubleArray | None
+    """(resamples,): see `MetricValue.resampled`; None where there are none."""
+
+    @property
+    def key(self) -> Key:
+        """What tells it apart from the run's other numbers."""
+        return (self.record.metric, self.record.split, self.record.protocol)
+
+
+def read_numbers(run_dir: Path) -> tuple[Number, ...]:
+    """Every number of a stored run.
+
+    Raises:
+        StoreError: The run cannot be read.
+    """
+    result = store.read_run(run_dir)
+    resampled = {(one.metric, one.split, one.protocol): one.values for one in store.read_resampled(run_dir)}
+    failed = [failure.sample for failure in store.read_failures(run_dir)] if result.counts.failed else []
+    return numbers_of(result, resampled, failed)
+
+
+def numbers_of(result: RunResult, resampled: dict[Key, tuple[float, ...]], failed: Sequence[str]) -> tuple[Number, ...]:
+    """A run's numbers.
+
+    Args:
+        result: The run.
+        resampled: The values of its numbers on the resamples, of those that have any.
+        failed: The ids of its failed samples.
+    """
+    unanswered = digest_of(failed)
+    return tuple(
+        Number(record=record, unanswered=unanswered, resampled=_array(resampled.get(_key(metric))))
+        for record, metric in zip(records_of(result), result.metrics, strict=True)
+    )
+
+
+def digest_of(failed: Sequence[str]) -> str:
+    """Of a set of sample ids; empty for none."""
+    return hashlib.sha256("\0".join(sorted(failed)).encode()).hexdigest()[:16] if failed else ""
+
+
+def _key(metric: MetricValue) -> Key:
+    return (metric.metric, metric.split, metric.protocol)
+
+
+def _array(values: tuple[float, ...] | None) -> DoubleArray | None:
+    return None if values is None else np.array(values, np.float64)
+
+
+def why_not_comparable(new: Number, old: Number) -> str:
+    """Why two numbers cannot be compared; empty where they can. Models and weights may differ, nothing else."""
+    one, other = new.record, old.record
+    if one.metric != other.metric or one.unit != other.unit:
+        return f"{one.metric} ({one.unit}) and {other.metric} ({other.unit}) are different measures"
+    if one.task != other.task or one.split != other.split:
+        return f"{one.task}, {one.split} and {other.task}, {other.split} are different measurements"
+    if one.limit != other.limit:
+        return f"{_limit(one)} and {_limit(other)} were evaluated"
+    if one.protocol_digest != other.protocol_digest:
+        return f"the protocols differ: {_differences(one, other)}"
+    if one.data_fingerprint != other.data_fingerprint:
+        return f"the data differ: fingerprints {one.data_fingerprint[:12]} and {other.data_fingerprint[:12]}"
+    if new.unanswered != old.unanswered:
+        return f"the samples differ: {one.failed} and {other.failed} of them failed, not the same ones"
+    return ""
+
+
+def _limit(record: Record) -> str:
+    return "the whole split" if record.limit is None else f"the first {record.limit} samples (--limit)"
+
+
+def _differences(one: Record, other: Record) -> str:
+    names = (
+        "protocol",
+        "protocol_version",
+        "prompt",
+        "image_preprocessing",
+        "text_preprocessing",
+        "preprocessing_details",
+        "decoding",
+        "tie_rule",
+    )
+    return "; ".join(
+        f"{name.replace('_', ' ')} {getattr(one, name)!r} and {getattr(other, name)!r}"
+        for name in names
+        if getattr(one, name) != getattr(other, name)
+    )
+
+
+def difference_of(new: Number, old: Number) -> Difference:
+    """New less old: resample by resample where both have resamples, else by their intervals.
+
+    Call it for numbers that `why_not_comparable` has nothing against.
+    """
+    clusters = min(new.record.clusters or new.record.n, old.record.clusters or old.record.n)
+    if new.resampled is not None and old.resampled is not None and new.resampled.shape == old.resampled.shape:
+        return paired_difference(
+            new.resampled,
+            old.resampled,
+            new_value=new.record.value,
+            old_value=old.record.value,
+            clusters=clusters,
+        )
+    return unpaired_difference(
+        new_value=new.record.value,
+        new_error=standard_error(new.record.low, new.record.high),
+        old_value=old.record.value,
+        old_error=standard_error(old.record.low, old.record.high),
+        clusters=clusters,
+    )
