@@ -434,7 +434,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleView:
-    """A sample, or one of the questions a sample holds, as a reader sees it: what was asked, what is right, what came."""
+    """A sample, or one of its questions, as a reader sees it: what was asked, what is right, what came."""
 
     id: str
     """`Sample.id`; with `#` and a number where a sample holds several questions (the rounds of a dialog)."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from evalkit.cli.results import app
 from evalkit.cli.console import print_error
+from evalkit.cli.results import app
 from evalkit.errors import EvalkitError
 
 
