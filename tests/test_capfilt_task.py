@@ -16,7 +16,7 @@ from evalkit.errors import CapabilityError, ConfigError, DataError
 from evalkit.families.caption_filtering import CapfiltOptions, CapfiltSample
 from evalkit.families.caption_judging import OWN_RECIPE, QUESTION, ROUTES, judging_route, prompt_of
 from evalkit.metrics.binary import auroc
-from evalkit.runner import rescore
+from evalkit.reopening import rescore
 from evalkit.task import ModelProfile
 from evalkit.testing.fake import FakeEncoder, FakeEverything, FakeMatcher, fake_adapter
 from evalkit.types import (

@@ -14,7 +14,8 @@ import pytest
 from evalkit import store
 from evalkit.progress import SilentProgress
 from evalkit.registry import adapter_names, load_adapter, missing_extra
-from evalkit.runner import RunConfig, rescore, run
+from evalkit.reopening import rescore
+from evalkit.runner import RunConfig, run
 
 THINGS = {
     "bathroom": r"bathrooms?|restroom|washroom|toilets?|shower",

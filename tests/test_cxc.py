@@ -41,7 +41,8 @@ from evalkit.metrics.cxc import found_in_first_r, mode_values, pair_scores, samp
 from evalkit.metrics.top_lists import top_k
 from evalkit.progress import SilentProgress
 from evalkit.registry import load_adapter, missing_extra
-from evalkit.runner import RunConfig, rescore, run
+from evalkit.reopening import rescore
+from evalkit.runner import RunConfig, run
 from evalkit.task import ModelProfile
 from evalkit.types import (
     Capability,

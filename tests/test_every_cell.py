@@ -50,7 +50,8 @@ from evalkit.adapter import capabilities_of
 from evalkit.cli.leaderboard import leaderboard
 from evalkit.progress import SilentProgress
 from evalkit.registry import all_adapters, all_tasks, load_task, missing_extra, route_or_reason
-from evalkit.runner import RunConfig, rescore, run
+from evalkit.reopening import rescore
+from evalkit.runner import RunConfig, run
 from evalkit.types import MetricValue, RunResult
 
 

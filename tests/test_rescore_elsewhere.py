@@ -9,7 +9,7 @@ import pytest
 from captioned_world import install, picture, run_task
 
 from evalkit.errors import ConfigError
-from evalkit.runner import rescore
+from evalkit.reopening import rescore
 from evalkit.testing.fake import FakeEncoder, fake_adapter
 
 

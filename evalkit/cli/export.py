@@ -10,8 +10,8 @@ from evalkit import store
 from evalkit.cli.console import stderr, stdout
 from evalkit.errors import StoreError
 from evalkit.registry import load_task
+from evalkit.reopening import reopen
 from evalkit.report.server_files import keys_of, server_file
-from evalkit.runner import reopen
 from evalkit.settings import read_settings
 from evalkit.tools.writing import check_target, write_whole
 

@@ -12,8 +12,8 @@ from evalkit import store
 from evalkit.cli.console import stderr, stdout
 from evalkit.errors import ConfigError
 from evalkit.options import parse_pairs
+from evalkit.reopening import rescore
 from evalkit.report.text import inert
-from evalkit.runner import rescore
 from evalkit.settings import read_settings
 
 if TYPE_CHECKING:
