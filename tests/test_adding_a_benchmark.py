@@ -78,7 +78,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_each_file_is_short(blocks: dict[str, str]) -> None:
-    assert set(blocks) == {"parking.py", "harbour.py", "pyproject.toml"}
+    assert set(blocks) == {"parking.py", "harbour.py", "floors.py", "pyproject.toml"}
     assert all(len(content.splitlines()) < 80 for content in blocks.values())
 
 
@@ -86,6 +86,7 @@ def test_each_file_is_short(blocks: dict[str, str]) -> None:
     ("task", "protocol", "metric", "options"),
     [
         ("parking", "parking-val/generate", "accuracy", ["-o", "route=generate"]),
+        ("parking_by_floor", "parking-val/generate", "accuracy", ["-o", "route=generate"]),
         ("harbour", "harbour-test/generate", "cider", []),
     ],
 )
@@ -102,3 +103,25 @@ def test_what_the_page_shows_runs(
     assert values[metric]["protocol"] == protocol
     assert values[metric]["n"] in (3, 4)
     assert metric in done.stdout
+    groups = {
+        "parking": ["answer type", "question type"],
+        "parking_by_floor": ["answer type", "floor", "question type"],
+        "harbour": [],
+    }
+    assert shown(run, data, environment) == [values[metric]["n"], sorted(groups[task]), True]
+
+
+def shown(run: Path, data: Path, environment: dict[str, str]) -> object:
+    """How many views a run has, what they are grouped by, and whether all are scored."""
+    program = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from evalkit.reopening import views_of\n"
+        "views = views_of(*map(Path, sys.argv[1:])).views\n"
+        "groups = sorted({name for view in views for name in view.groups})\n"
+        "print(json.dumps([len(views), groups, all(view.score is not None for view in views)]))\n"
+    )
+    command = [sys.executable, "-c", program, str(run), str(data)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -44,6 +44,7 @@ from tiny_decoders import (
     tiny_qwen25_vl,
     tiny_smolvlm,
 )
+from view_checks import check_views
 
 from evalkit import store
 from evalkit.adapter import capabilities_of
@@ -288,6 +289,7 @@ def test_a_cell_that_nobody_can_run_fails_and_says_what_to_add(bench: Bench) -> 
 def test_cell(bench: Bench, cell: Cell) -> None:
     directory = bench.first(cell)
     check_run(directory, cell)
+    check_views(directory, bench.data(cell.task))
     requests = len(bench.server.asked)
     again = run(bench.config(cell), SilentProgress())
     assert again != directory
@@ -336,6 +338,7 @@ def test_another_route_than_the_best(bench: Bench, cell: Cell, option: str, rout
     cache = config.cache_dir.with_name(f"{cell}-{route}")
     directory = run(replace(config, cache_dir=cache, options={name: value}), SilentProgress())
     check_run(directory, cell)
+    check_views(directory, bench.data(cell.task))
     assert [one.route for one in store.read_run(directory).protocols] == [route]
 
 
@@ -350,6 +353,7 @@ def test_dialogs_by_a_network_whose_weights_only_the_user_has(bench: Bench, hist
     )
     directory = run(config, SilentProgress())
     check_run(directory, cell)
+    check_views(directory, bench.data(cell.task))
     assert [one.route for one in store.read_run(directory).protocols] == [route]
 
 
@@ -363,6 +367,7 @@ def test_another_models_matcher(bench: Bench, tmp_path: Path) -> None:
     )
     directory = run(config, SilentProgress())
     check_run(directory, cell)
+    check_views(directory, bench.data(cell.task))
     result = store.read_run(directory)
     assert [one.route for one in result.protocols] == ["itc", "itc+blip@2"]
     assert list(result.assistants) == [matcher.model]

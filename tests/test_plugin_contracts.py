@@ -23,6 +23,7 @@ from evalkit.families.generation import Splits
 from evalkit.families.retrieval import RetrievalTask
 from evalkit.options import parse_options
 from evalkit.registry import profile
+from evalkit.task import ShowsSamples
 from evalkit.testing import declarations
 from evalkit.types import CAPABILITIES, ImageRef, Prediction, TaskCard
 from evalkit_tasks.imagenet_zeroshot import ImagenetZeroshot
@@ -174,6 +175,15 @@ def test_a_task_has_the_interface(point: EntryPoint) -> None:
     }
     found: dict[str, Any] = {name: list(inspect.signature(getattr(task_class, name)).parameters) for name in expected}
     assert found == expected
+
+
+@each_task
+def test_a_task_shows_its_samples_by_the_interface(point: EntryPoint) -> None:
+    """All of ours do; whoever else's need not."""
+    task_class = point.load()
+    assert isinstance(task_class, ShowsSamples) or not _is_ours(point)
+    if isinstance(task_class, ShowsSamples):
+        assert list(inspect.signature(task_class.views).parameters) == ["self", "samples", "predictions", "protocols"]
 
 
 # ------------------------------------------------------------------------------------------------------------- pairs

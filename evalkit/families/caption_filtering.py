@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from evalkit.datasets.captioned import CaptionedImage
     from evalkit.model import Model
     from evalkit.task import ModelProfile
-    from evalkit.types import MetricValue, Preprocessing
+    from evalkit.types import MetricValue, Preprocessing, SampleViews
 
 TIE_RULE = (
     "AUROC counts equal scores a half, AP takes them as one threshold; a caption is kept where its log-odds are above 0"
@@ -152,7 +152,7 @@ class CaptionFilteringTask(CaptionedPhotos, ABC):
         """See `evalkit.task.Task`. Machine-made captions are named by a digest of them."""
         kind = self.kind
         if self.options.captions:
-            kind = f"capfilt-machine-{texts_digest(text for wrong in self.negatives(samples) for text in wrong)}"
+            kind = _machine_kind(self.negatives(samples))
         return (
             Protocol(
                 name=self.split_name(samples, kind),
@@ -199,6 +199,30 @@ class CaptionFilteringTask(CaptionedPhotos, ABC):
 
         return score(samples, predictions, protocol=protocols[-1].id)
 
+    def views(
+        self,
+        samples: Sequence[CapfiltSample],
+        predictions: Sequence[CapfiltPrediction],
+        protocols: Sequence[Protocol],
+    ) -> SampleViews:
+        """See `evalkit.task.ShowsSamples`: a view a caption."""
+        from evalkit.families.caption_filtering_views import views  # noqa: PLC0415 # imports numpy
+
+        negatives = self._known_negatives(samples, predictions, protocols[-1].name)
+        return views(samples, predictions, negatives, machine=bool(self.options.captions))
+
+    def _known_negatives(
+        self, samples: Sequence[CapfiltSample], predictions: Sequence[CapfiltPrediction], protocol: str
+    ) -> list[tuple[str, ...]] | None:
+        """As `negatives`; None where a captioner's output is no longer there, or is another than the protocol names."""
+        try:
+            negatives = self.negatives(samples)
+        except DataError:
+            return None
+        answered = [wrong for wrong, one in zip(negatives, predictions, strict=True) if one.failure is None]
+        unknown = self.options.captions and _machine_kind(answered) not in protocol
+        return None if unknown else negatives
+
     def notes(self, samples: Sequence[CapfiltSample], predictions: Sequence[CapfiltPrediction]) -> tuple[str, ...]:
         """See `evalkit.task.Task`."""
         true = sum(len(one.scores) for one in predictions)
@@ -217,6 +241,11 @@ class CaptionFilteringTask(CaptionedPhotos, ABC):
         ):
             notes.append(f"{same} machine-made captions are word for word one of the image's own.")
         return tuple(notes)
+
+
+def _machine_kind(negatives: Sequence[Sequence[str]]) -> str:
+    """What is done with the split: captions told from these machine-made ones, which a digest names."""
+    return f"capfilt-machine-{texts_digest(text for wrong in negatives for text in wrong)}"
 
 
 def swapped(images: Sequence[CaptionedImage], limit: int | None) -> list[tuple[str, ...]]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from evalkit.model import Model
     from evalkit.task import ModelProfile
-    from evalkit.types import MetricValue, Preprocessing
+    from evalkit.types import MetricValue, Preprocessing, SampleViews
 
 OWN = "own"
 TIE_RULE = "pessimistic: an item of another image with an equal score counts against"
@@ -153,6 +153,17 @@ class CaptionIndexTask(CaptionedPhotos, ABC):
         from evalkit.families.caption_index_scores import score  # noqa: PLC0415 # imports numpy
 
         return score(predictions, protocol=protocols[-1].id)
+
+    def views(
+        self,
+        samples: Sequence[CaptionedSample],
+        predictions: Sequence[CaptionIndexPrediction],
+        protocols: Sequence[Protocol],
+    ) -> SampleViews:
+        """See `evalkit.task.ShowsSamples`."""
+        from evalkit.families.caption_index_views import views  # noqa: PLC0415 # it is not needed to list the task
+
+        return views(samples, predictions)
 
     def notes(
         self, samples: Sequence[CaptionedSample], predictions: Sequence[CaptionIndexPrediction]

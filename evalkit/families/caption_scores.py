@@ -83,6 +83,12 @@ def _measure(
     )
 
 
+def cider_of_each(answered: Sequence[tuple[CaptionSample, CaptionPrediction]], backend: Backend) -> dict[str, float]:
+    """Id of an image with references -> its CIDEr times 100, with the idf of all that are given."""
+    values = _PERCENT * _measure(answered, ("cider",), backend).metrics["cider"].per_item
+    return dict(zip((sample.id for sample, _ in answered), values.tolist(), strict=True))
+
+
 def _all_metrics(
     answered: Sequence[tuple[CaptionSample, CaptionPrediction]], options: CaptionOptions, backend: Backend
 ) -> tuple[dict[str, CaptionMetric], BleuCounts]:
@@ -139,6 +145,6 @@ def _by_domain(
         members = domains == name
         part = [one for one, inside in zip(answered, members, strict=True) if inside]
         alone = np.zeros(len(answered))
-        alone[members] = _PERCENT * _measure(part, ("cider",), backend).metrics["cider"].per_item
+        alone[members] = list(cider_of_each(part, backend).values())
         values.append(over.mean(f"cider_subset_{name}", alone, members))
     return values

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from evalkit.datasets.coco_captions import CaptionedPhoto
     from evalkit.model import Model
     from evalkit.task import ModelProfile
-    from evalkit.types import MetricValue, Preprocessing
+    from evalkit.types import MetricValue, Preprocessing, SampleViews
 
 GENERATE = Route(name="generate", needs=("generate",))
 ROUTES = (GENERATE,)
@@ -191,3 +191,14 @@ class CaptionTask(Splits, ABC):
         from evalkit.families.caption_scores import score  # noqa: PLC0415 # it is not needed to list the task
 
         return score(samples, predictions, protocol=protocols[-1].id, split=self.split, options=self.options)
+
+    def views(
+        self,
+        samples: Sequence[CaptionSample],
+        predictions: Sequence[CaptionPrediction],
+        protocols: Sequence[Protocol],
+    ) -> SampleViews:
+        """See `evalkit.task.ShowsSamples`."""
+        from evalkit.families.caption_views import views  # noqa: PLC0415 # it is not needed to list the task
+
+        return views(samples, predictions)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from evalkit.datasets.imagefolder import ImageClass, LabelledImage
     from evalkit.model import Model
     from evalkit.task import ModelProfile
-    from evalkit.types import Assistant, MetricValue, Preprocessing
+    from evalkit.types import Assistant, MetricValue, Preprocessing, SampleViews
 
 ZERO_SHOT = Route(name="zero-shot", needs=("encode_image", "encode_text"))
 TIE_RULE = "equal similarities: the class that comes first"
@@ -112,6 +112,17 @@ class ClassificationTask(ABC):
         from evalkit.families.classification_scores import score  # noqa: PLC0415 # it is not needed to list the task
 
         return score(samples, predictions, protocol=protocols[-1].id, split=self.split, five=len(self.classes) >= BEST)
+
+    def views(
+        self,
+        samples: Sequence[ClassifiedSample],
+        predictions: Sequence[ClassPrediction],
+        protocols: Sequence[Protocol],
+    ) -> SampleViews:
+        """See `evalkit.task.ShowsSamples`; `samples` was called before."""
+        from evalkit.families.classification_views import views  # noqa: PLC0415 # it is not needed to list the task
+
+        return views(samples, predictions, self.classes)
 
     def notes(self, samples: Sequence[ClassifiedSample], predictions: Sequence[ClassPrediction]) -> tuple[str, ...]:
         """See `evalkit.task.Task`."""

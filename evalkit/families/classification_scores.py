@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evalkit.families.classification import ClassifiedSample, ClassPrediction
+    from evalkit.metrics.tiles import IntArray
     from evalkit.types import MetricValue
 
 
@@ -49,12 +50,7 @@ def score(
     answered = [(one, got) for one, got in zip(samples, predictions, strict=True) if got.failure is None]
     if not answered:
         raise DataError("Every image failed, so there is nothing to score.", "Run the evaluation again.")
-    numbers: dict[str, int] = {}
-    labels = np.array([numbers.setdefault(sample.label, len(numbers)) for sample, _ in answered])
-    width = max(1, *(len(prediction.classes) for _, prediction in answered))
-    best = np.full((len(answered), width), NONE, np.int64)
-    for row, (_, prediction) in zip(best, answered, strict=True):
-        row[: len(prediction.classes)] = [numbers.setdefault(name, len(numbers)) for name in prediction.classes]
+    labels, best = _in_numbers(answered)
     over = Clustered([sample.cluster for sample, _ in answered], protocol=protocol, split=split)
     values = [
         over.mean(f"acc{k}", np.where(hits(labels, best, k), 100.0, 0.0), value=top_k_accuracy(labels, best, k))
@@ -63,3 +59,21 @@ def score(
     resampled = resampled_class_recall(hits(labels, best, 1), labels, over.bootstrap.times_drawn)
     recall = mean_per_class_recall(labels, best)
     return (*values, over.value("mean_per_class_recall", recall, resampled, len(labels)))
+
+
+def first_is_right(answered: Sequence[tuple[ClassifiedSample, ClassPrediction]]) -> list[bool]:
+    """Whether the first class that was named for each image is its own; one image or more."""
+    labels, best = _in_numbers(answered)
+    right: list[bool] = hits(labels, best, 1).tolist()
+    return right
+
+
+def _in_numbers(answered: Sequence[tuple[ClassifiedSample, ClassPrediction]]) -> tuple[IntArray, IntArray]:
+    """(images,) the class of each; (images, most) the classes named for it, as `hits` takes them."""
+    numbers: dict[str, int] = {}
+    labels = np.array([numbers.setdefault(sample.label, len(numbers)) for sample, _ in answered])
+    width = max(1, *(len(prediction.classes) for _, prediction in answered))
+    best = np.full((len(answered), width), NONE, np.int64)
+    for row, (_, prediction) in zip(best, answered, strict=True):
+        row[: len(prediction.classes)] = [numbers.setdefault(name, len(numbers)) for name in prediction.classes]
+    return labels, best

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from evalkit.datasets.cxc import RatedImages, RatedPair
     from evalkit.model import Model
     from evalkit.task import ModelProfile
-    from evalkit.types import Assistant, MetricValue, Preprocessing
+    from evalkit.types import Assistant, MetricValue, Preprocessing, SampleViews
 
 ALL = Route(name="all", needs=("encode_image", "encode_text"))
 IMAGE = Route(name="image", needs=("encode_image",), part="i2i")
@@ -262,6 +262,17 @@ class CrossmodalTask(ABC):
         from evalkit.families.crossmodal_scores import score  # noqa: PLC0415 # it is not needed to list the task
 
         return score(samples, predictions, protocols[-1], self.split)
+
+    def views(
+        self,
+        samples: Sequence[CrossmodalSample],
+        predictions: Sequence[CrossmodalPrediction],
+        protocols: Sequence[Protocol],
+    ) -> SampleViews:
+        """See `evalkit.task.ShowsSamples`."""
+        from evalkit.families.crossmodal_views import views  # noqa: PLC0415 # it is not needed to list the task
+
+        return views(samples, predictions, route=protocols[-1].route)
 
     def notes(
         self, samples: Sequence[CrossmodalSample], predictions: Sequence[CrossmodalPrediction]

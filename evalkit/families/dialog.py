@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from evalkit.datasets.visdial import Dialog
     from evalkit.model import Model
     from evalkit.task import ModelProfile
-    from evalkit.types import MetricValue, Preprocessing
+    from evalkit.types import MetricValue, Preprocessing, SampleViews
 
 MATCH = Route(name="match", needs=("match",))
 DIALOG_PURPOSE = "vqa/visdial"
@@ -265,6 +265,17 @@ class DialogTask(Splits, ABC):
         from evalkit.families.dialog_scores import score  # noqa: PLC0415 # it is not needed to list the task
 
         return score(samples, predictions, protocol=protocols[-1].id, split=self.split)
+
+    def views(
+        self,
+        samples: Sequence[DialogSample],
+        predictions: Sequence[DialogPrediction],
+        protocols: Sequence[Protocol],
+    ) -> SampleViews:
+        """See `evalkit.task.ShowsSamples`: a view a round."""
+        from evalkit.families.dialog_views import views  # noqa: PLC0415 # it is not needed to list the task
+
+        return views(samples, predictions)
 
     def whole(self, samples: Sequence[Sample]) -> bool:
         """Whether all dialogs of the split are there, each with all its rounds and options."""

@@ -85,14 +85,13 @@ def _ndcg(sample: DialogSample, prediction: DialogPrediction) -> float | None:
 
 def _sparse(answered: Sequence[_Answered], protocol: str, split: str) -> Iterator[MetricValue]:
     rounds = [(sample, one) for sample, prediction in answered for one in prediction.rounds]
-    without = [f"{sample.id} round {one.round_id}" for sample, one in rounds if _truth(sample, one) is None]
+    found = [place_of_answer(sample, one) for sample, one in rounds]
+    without = [
+        f"{sample.id} round {one.round_id}" for (sample, one), place in zip(rounds, found, strict=True) if place is None
+    ]
     if not can_be_scored(without, len(rounds), "rounds have no known answer"):
         return
-    places: list[Place] = []
-    for sample, one in rounds:
-        truth = _truth(sample, one)
-        if truth is not None:
-            places.append(place_of(one.scores, truth))
+    places = [place for place in found if place is not None]
     over = Clustered([sample.cluster for sample, _ in rounds], protocol=protocol, split=split)
     yield over.mean("mrr", np.array([100 * place.reciprocal_rank for place in places]))
     for k in (1, 5, 10):
@@ -101,5 +100,7 @@ def _sparse(answered: Sequence[_Answered], protocol: str, split: str) -> Iterato
     yield replace(over.mean("mean_rank", ranks, higher_is_better=False), unit="rank")
 
 
-def _truth(sample: DialogSample, one: RankedRound) -> int | None:
-    return sample.rounds[one.round_id - 1].gt_index
+def place_of_answer(sample: DialogSample, one: RankedRound) -> Place | None:
+    """Where the person's answer stands; None where it is not public."""
+    truth = sample.rounds[one.round_id - 1].gt_index
+    return None if truth is None else place_of(one.scores, truth)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from evalkit.model import Model
     from evalkit.task import ModelProfile
-    from evalkit.types import MetricValue, Preprocessing
+    from evalkit.types import MetricValue, Preprocessing, SampleViews
 
 EMBEDDED = Route(name="itc", needs=("encode_image", "encode_text"))
 ROUTES = (EMBEDDED,)
@@ -141,6 +141,17 @@ class IllustrationTask(CaptionedPhotos, ABC):
         from evalkit.families.illustration_scores import score  # noqa: PLC0415 # imports numpy
 
         return score(samples, predictions, protocol=protocols[-1].id)
+
+    def views(
+        self,
+        samples: Sequence[IllustrationSample],
+        predictions: Sequence[IllustrationPrediction],
+        protocols: Sequence[Protocol],
+    ) -> SampleViews:
+        """See `evalkit.task.ShowsSamples`."""
+        from evalkit.families.illustration_views import views  # noqa: PLC0415 # it is not needed to list the task
+
+        return views(samples, predictions)
 
     def notes(
         self, samples: Sequence[IllustrationSample], predictions: Sequence[IllustrationPrediction]

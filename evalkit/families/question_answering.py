@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from evalkit.datasets.vqa import AskedQuestion
     from evalkit.model import Model
     from evalkit.task import ModelProfile
-    from evalkit.types import MetricValue, Preprocessing
+    from evalkit.types import MetricValue, Preprocessing, SampleViews
 
 RANK = Route(name="rank", needs=("score_candidates",))
 GENERATE = Route(name="generate", needs=("generate",))
@@ -261,6 +261,17 @@ class QuestionAnsweringTask(Splits, ABC):
             split=self.split,
             question_types=self.options.question_types,
         )
+
+    def views(
+        self,
+        samples: Sequence[VqaSample],
+        predictions: Sequence[VqaPrediction],
+        protocols: Sequence[Protocol],
+    ) -> SampleViews:
+        """See `evalkit.task.ShowsSamples`."""
+        from evalkit.families.question_views import views  # noqa: PLC0415 # it is not needed to list the task
+
+        return views(samples, predictions)
 
     def candidates(self) -> tuple[str, ...]:
         """The answers that a ranking chooses from; `samples` was called before.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evalkit.families.question_answering import VqaPrediction, VqaSample
+    from evalkit.metrics.vqa import VqaScores
     from evalkit.types import MetricValue
 
 _TYPES = ("yes/no", "number", "other")
@@ -50,11 +51,8 @@ def score(
     without = [sample.id for sample, _ in answered if not sample.answers]
     if not can_be_scored(without, len(answered), "questions have no annotators' answers"):
         return told
-    questions = [
-        VqaQuestion(answers=one.answers, answer_type=one.answer_type, question_type=one.question_type)
-        for one, _ in answered
-    ]
-    scores = vqa_scores(questions, [one.answer for _, one in answered])
+    questions = [sample for sample, _ in answered]
+    scores = accuracies(answered)
     each = np.array(scores.per_question)
     values = [over.mean("accuracy", each, value=scores.overall)]
     found = dict.fromkeys(one.answer_type for one in questions)
@@ -67,3 +65,12 @@ def score(
             members = np.array([one.question_type == name for one in questions])
             values.append(apart.mean(name, each, members, value=scores.per_question_type[name]))
     return (*values, *told)
+
+
+def accuracies(answered: Sequence[tuple[VqaSample, VqaPrediction]]) -> VqaScores:
+    """The official accuracies of questions with public answers, one or more."""
+    questions = [
+        VqaQuestion(answers=one.answers, answer_type=one.answer_type, question_type=one.question_type)
+        for one, _ in answered
+    ]
+    return vqa_scores(questions, [one.answer for _, one in answered])

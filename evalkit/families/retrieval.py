@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from evalkit.datasets.captioned import CaptionedImage
     from evalkit.model import Model
     from evalkit.task import ModelProfile
-    from evalkit.types import MetricValue, Preprocessing
+    from evalkit.types import MetricValue, Preprocessing, SampleViews
 
 EMBEDDED = Route(name="itc", needs=("encode_image", "encode_text"))
 ROUTES = (Route(name="itc+itm", needs=("encode_image", "encode_text", "match")), EMBEDDED)
@@ -226,6 +226,17 @@ class RetrievalTask(ABC):
             folds=(self.folds, self.fold_protocol_name),
             extended=eccv.read_extended_coco(folder) if folder else None,
         )
+
+    def views(
+        self,
+        samples: Sequence[RetrievalSample],
+        predictions: Sequence[RetrievalPrediction],
+        protocols: Sequence[Protocol],
+    ) -> SampleViews:
+        """See `evalkit.task.ShowsSamples`: with the last protocol's ranks, the second stage's where there is one."""
+        from evalkit.families.retrieval_views import views  # noqa: PLC0415 # it is not needed to list the task
+
+        return views(samples, predictions, reranked=protocols[-1].route != EMBEDDED.name)
 
     def notes(self, samples: Sequence[RetrievalSample], predictions: Sequence[RetrievalPrediction]) -> tuple[str, ...]:
         """See `evalkit.task.Task`."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from evalkit.datasets.nlvr2 import Statement
     from evalkit.model import Model
     from evalkit.task import ModelProfile
-    from evalkit.types import Generation, MetricValue, Preprocessing
+    from evalkit.types import Generation, MetricValue, Preprocessing, SampleViews
 
 PURPOSE: Final = "vqa/nlvr2"
 """What weights the generative routes want."""
@@ -233,6 +233,17 @@ class StatementTask(Splits, ABC):
         from evalkit.families.statement_scores import score  # noqa: PLC0415 # it is not needed to list the task
 
         return score(samples, predictions, protocol=protocols[-1].id, split=self.split)
+
+    def views(
+        self,
+        samples: Sequence[StatementSample],
+        predictions: Sequence[StatementPrediction],
+        protocols: Sequence[Protocol],
+    ) -> SampleViews:
+        """See `evalkit.task.ShowsSamples`."""
+        from evalkit.families.statement_views import views  # noqa: PLC0415 # it is not needed to list the task
+
+        return views(samples, predictions)
 
     def notes(  # type: ignore[override] # a task is given its own samples, as `Task` says
         self, samples: Sequence[StatementSample], predictions: Sequence[StatementPrediction]

@@ -68,6 +68,34 @@ def auroc(scores: DoubleArray, labels: BoolArray) -> float:
     return float(_areas(positives, negatives)[0])
 
 
+def auroc_of_each(scores: DoubleArray, labels: BoolArray) -> DoubleArray:
+    """For each score the share of the other kind that stands on the right side of it; equal scores count a half.
+
+    The mean over positives is `auroc`, and so is that over negatives, and that over all.
+
+    Args:
+        scores: As in `auroc`.
+        labels: As in `auroc`.
+
+    Returns:
+        (pairs,): of a positive the share of negatives below it, of a negative the share of positives above it.
+
+    Raises:
+        ValueError: As in `auroc`.
+
+    Example:
+        >>> auroc_of_each(np.array([3.0, 2.0, 2.0, 1.0]), np.array([True, True, False, False])).tolist()
+        [1.0, 0.75, 0.75, 1.0]
+    """
+    order = _ordered(scores, labels).order
+    positives, negatives = (np.sort(scores[order][labels[order] == kind]) for kind in (True, False))
+    below, above = (
+        (np.searchsorted(others, scores, "left") + np.searchsorted(others, scores, "right")) / (2 * len(others))
+        for others in (negatives, positives)
+    )
+    return np.where(labels, below, 1.0 - above)
+
+
 def average_precision(scores: DoubleArray, labels: BoolArray) -> float:
     """Sum over thresholds of the gain in recall times the precision; equal scores are one threshold.
 
