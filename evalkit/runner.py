@@ -14,6 +14,7 @@ from evalkit import registry, store
 from evalkit.adapter import AdapterClass
 from evalkit.checkpoints import DEMO_PREFIX
 from evalkit.content import data_fingerprint, image_refs
+from evalkit.digests import ImageDigests
 from evalkit.engine.local import OnError
 from evalkit.environment import versions
 from evalkit.errors import DataError
@@ -29,6 +30,7 @@ from evalkit.opening import (
     require_capabilities,
 )
 from evalkit.options import options_as_text, parse_options
+from evalkit.store.secrets import mask_all
 from evalkit.types import (
     FEW_CLUSTERS,
     Assistant,
@@ -36,6 +38,7 @@ from evalkit.types import (
     Counts,
     Failure,
     Prediction,
+    Protocol,
     RunResult,
     Sample,
     TaskCard,
@@ -79,13 +82,41 @@ class RunConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
+class RunPlan:
     """What a run will do, found out before any data is read."""
 
     task: Any
+    """A `Task` with the run's options."""
     adapter: AdapterClass
     chosen: Chosen
     assistants: tuple[tuple[Assistant, AdapterClass], ...]
+
+    @property
+    def variant(self) -> str:
+        """As `RunResult.variant` has it."""
+        choice = self.chosen.choice
+        if choice.checkpoint is not None and choice.checkpoint.startswith(DEMO_PREFIX):
+            return "miniature"  # whatever variant it is asked like
+        return choice.variant or ("custom" if choice.checkpoint else str(self.adapter.card.variants[0].name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What decides the numbers of a run, whenever and wherever it runs; the fields are those of `RunResult`."""
+
+    model: str
+    model_version: str
+    """`ModelCard.version`; a task's stands in its protocols."""
+    variant: str
+    checkpoint_digest: str
+    model_options: Mapping[str, str]
+    dtype: str
+    task: str
+    options: Mapping[str, str]
+    protocols: tuple[Protocol, ...]
+    limit: int | None
+    data_fingerprint: str
+    assistants: Mapping[str, str]
 
 
 def run(config: RunConfig, progress: Progress) -> Path:
@@ -100,16 +131,13 @@ def run(config: RunConfig, progress: Progress) -> Path:
         EvalkitError: Of the kind that says what is wrong.
     """
     resources = _resources(config)
-    plan = _plan(config)
+    plan = plan_run(config)
     chosen = plan.chosen
     samples = plan.task.samples(config.data_dir, config.limit)
     if not samples:
         raise DataError(f"Task {config.task!r} has no samples under {config.data_dir}.", "Give a larger --limit.")
     store.check_writable(config.runs_dir)
-    weights = [(plan.adapter, find_checkpoint(chosen.choice, plan.adapter, chosen.purpose))]
-    for assistant, adapter in plan.assistants:
-        choice = ModelChoice(name=assistant.name, checkpoint=config.assistant_checkpoint)
-        weights.append((adapter, find_checkpoint(choice, adapter, assistant.purpose)))
+    weights = _weights(config, plan)
     seconds: dict[str, float] = {}
     with Workbench(resources, progress) as bench:
         with _timed(seconds, "data"):
@@ -121,24 +149,13 @@ def run(config: RunConfig, progress: Progress) -> Path:
         for model in models:
             model.close()
         answered = [one for one, got in zip(samples, predictions, strict=True) if got.failure is None]
-        identities = {
-            each.name: f"{checkpoint.source} {checkpoint.digest}"
-            for (each, _), (_, checkpoint) in zip(plan.assistants, weights[1:], strict=True)
-        }
-        described = tuple(
-            (f"{each.role} {each.name}", f"{identities[each.name]}, {others[each.name].preprocessing}")
-            for each, _ in plan.assistants
-        )
-        protocols = plan.task.protocols(answered, replace(chosen.route, assistants=described), models[0].preprocessing)
-        if config.data_name:
-            name = f"{config.data_name}-{config.task}-{len(answered)}"
-            protocols = tuple(replace(protocol, name=name) for protocol in protocols)
+        protocols = _protocols(config, plan, answered, weights)
         with _timed(seconds, "score"):
             metrics = plan.task.score(samples, predictions, protocols)
         result = RunResult(
             run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{config.model}-{config.task}",
             model=config.model,
-            variant=_variant_label(plan),
+            variant=plan.variant,
             checkpoint=weights[0][1].source,
             checkpoint_digest=weights[0][1].digest,
             task=config.task,
@@ -148,7 +165,7 @@ def run(config: RunConfig, progress: Progress) -> Path:
             main_metric=plan.task.card.main_metric,
             data_fingerprint=data_fingerprint(samples, bench.digests),
             limit=config.limit,
-            assistants=identities,
+            assistants=_identities(plan, weights),
             notes=(
                 *plan.task.notes(samples, predictions),
                 *_notes(plan, weights[0][1]),
@@ -156,7 +173,7 @@ def run(config: RunConfig, progress: Progress) -> Path:
             ),
             counts=_counts(predictions, models),
             seconds={phase: round(value, 3) for phase, value in seconds.items()},
-            environment=versions() | _settings(config, bench.devices),
+            environment=versions() | _settings(config, bench.devices, plan.adapter),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             model_options=dict(weights[0][1].settings),
         )
@@ -165,7 +182,13 @@ def run(config: RunConfig, progress: Progress) -> Path:
         return store.write_run(config.runs_dir, result, predictions, config.data_dir)
 
 
-def _plan(config: RunConfig) -> _Plan:
+def plan_run(config: RunConfig) -> RunPlan:
+    """Check all that can be without reading data or looking for weights.
+
+    Raises:
+        CapabilityError: The model cannot run the task.
+        EvalkitError: Of the kind that says what else is wrong.
+    """
     task_class, adapter = registry.load_task(config.task), registry.load_adapter(config.model)
     card: TaskCard = task_class.card
     registry.require_extra(adapter.card)
@@ -183,7 +206,97 @@ def _plan(config: RunConfig) -> _Plan:
     for assistant, other in assistants:
         registry.require_extra(other.card)
         require_capabilities(other, assistant.needs, assistant.role)
-    return _Plan(task=task, adapter=adapter, chosen=chosen, assistants=assistants)
+    return RunPlan(task=task, adapter=adapter, chosen=chosen, assistants=assistants)
+
+
+def measurement_of(result: RunResult) -> Measurement:
+    """What a stored run measured."""
+    return Measurement(
+        model=result.model,
+        model_version=result.environment.get("model_version", ""),
+        variant=result.variant,
+        checkpoint_digest=result.checkpoint_digest,
+        model_options=dict(result.model_options),
+        dtype=result.environment.get("dtype", ""),
+        task=result.task,
+        options=dict(result.options),
+        protocols=result.protocols,
+        limit=result.limit,
+        data_fingerprint=result.data_fingerprint,
+        assistants=dict(result.assistants),
+    )
+
+
+def measurement(config: RunConfig, progress: Progress, fingerprints: dict[str, str]) -> Measurement:
+    """What a run would measure if no sample failed: reads the data and looks for the weights, and loads none.
+
+    Args:
+        config: The run.
+        progress: Told how far reading is.
+        fingerprints: Those of data that was read before, so that models on the same data read it once; added to.
+
+    Raises:
+        EvalkitError: As `run`, before it asks a model.
+    """
+    plan = plan_run(config)
+    options = mask_all(options_as_text(plan.task.options))
+    samples = plan.task.samples(config.data_dir, config.limit)
+    key = repr((config.task, sorted(options.items()), str(config.data_dir.absolute()), config.limit))
+    if key not in fingerprints:
+        digests = ImageDigests(on_error="stop", threads=config.threads, progress=progress)
+        digests.read(image for sample in samples for image in image_refs(sample))
+        fingerprints[key] = data_fingerprint(samples, digests)
+    weights = _weights(config, plan)
+    return Measurement(
+        model=config.model,
+        model_version=str(plan.adapter.card.version),
+        variant=plan.variant,
+        checkpoint_digest=weights[0][1].digest,
+        model_options=dict(weights[0][1].settings),
+        dtype=config.dtype,
+        task=config.task,
+        options=options,
+        protocols=_protocols(config, plan, samples, weights),
+        limit=config.limit,
+        data_fingerprint=fingerprints[key],
+        assistants=_identities(plan, weights),
+    )
+
+
+def _weights(config: RunConfig, plan: RunPlan) -> list[tuple[AdapterClass, Checkpoint]]:
+    """Of the model, then of each assistant."""
+    chosen = plan.chosen
+    weights = [(plan.adapter, find_checkpoint(chosen.choice, plan.adapter, chosen.purpose))]
+    for assistant, adapter in plan.assistants:
+        choice = ModelChoice(name=assistant.name, checkpoint=config.assistant_checkpoint)
+        weights.append((adapter, find_checkpoint(choice, adapter, assistant.purpose)))
+    return weights
+
+
+def _identities(plan: RunPlan, weights: Sequence[tuple[AdapterClass, Checkpoint]]) -> dict[str, str]:
+    """As `RunResult.assistants`."""
+    return {
+        each.name: f"{checkpoint.source} {checkpoint.digest}"
+        for (each, _), (_, checkpoint) in zip(plan.assistants, weights[1:], strict=True)
+    }
+
+
+def _protocols(
+    config: RunConfig, plan: RunPlan, answered: Sequence[Sample], weights: Sequence[tuple[AdapterClass, Checkpoint]]
+) -> tuple[Protocol, ...]:
+    """Those of a run; the weights are described, and not loaded."""
+    preprocessings = [adapter.describe(checkpoint) for adapter, checkpoint in weights]
+    identities = _identities(plan, weights)
+    described = tuple(
+        (f"{each.role} {each.name}", f"{identities[each.name]}, {preprocessing}")
+        for (each, _), preprocessing in zip(plan.assistants, preprocessings[1:], strict=True)
+    )
+    route = replace(plan.chosen.route, assistants=described)
+    protocols: tuple[Protocol, ...] = plan.task.protocols(answered, route, preprocessings[0])
+    if config.data_name:
+        name = f"{config.data_name}-{config.task}-{len(answered)}"
+        protocols = tuple(replace(protocol, name=name) for protocol in protocols)
+    return protocols
 
 
 def _read_images(samples: Sequence[Sample], bench: Workbench) -> None:
@@ -202,7 +315,7 @@ def _read_images(samples: Sequence[Sample], bench: Workbench) -> None:
         )
 
 
-def _notes(plan: _Plan, checkpoint: Checkpoint) -> Iterator[str]:
+def _notes(plan: RunPlan, checkpoint: Checkpoint) -> Iterator[str]:
     """What weights that a card knows were trained on, where that spoils the numbers; of others nothing is known."""
     model = registry.profile(plan.adapter, plan.chosen.choice.variant)
     if checkpoint.source in {ref.source for ref in model.variant.checkpoints.values()}:
@@ -218,13 +331,6 @@ def _few_clusters(answered: Sequence[Sample]) -> Iterator[str]:
             f"The {len(answered):,} samples are of {clusters} images, or sets of what shares images: intervals over so"
             " few are too narrow to rely on."
         )
-
-
-def _variant_label(plan: _Plan) -> str:
-    choice = plan.chosen.choice
-    if choice.checkpoint is not None and choice.checkpoint.startswith(DEMO_PREFIX):
-        return "miniature"  # whatever variant it is asked like
-    return choice.variant or ("custom" if choice.checkpoint else str(plan.adapter.card.variants[0].name))
 
 
 def _resources(config: RunConfig) -> Resources:
@@ -261,7 +367,7 @@ def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     seconds[phase] = time.perf_counter() - start
 
 
-def _settings(config: RunConfig, devices: set[str]) -> dict[str, str]:
+def _settings(config: RunConfig, devices: set[str], adapter: AdapterClass) -> dict[str, str]:
     """How it ran; the device is the one that computed, not the one asked for."""
     return {
         "device": ", ".join(sorted(devices)) or "none: every answer was in the cache",
@@ -269,4 +375,5 @@ def _settings(config: RunConfig, devices: set[str]) -> dict[str, str]:
         "batch_size": str(config.batch_size or "the card's"),
         "on_error": config.on_error,
         "threads": str(config.threads),
+        "model_version": str(adapter.card.version),
     }
