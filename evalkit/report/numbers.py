@@ -11,6 +11,7 @@ import numpy as np
 from evalkit import store
 from evalkit.metrics.bootstrap import DoubleArray
 from evalkit.metrics.comparison import Difference, paired_difference, standard_error, unpaired_difference
+from evalkit.metrics.few_changes import cautious, changes
 from evalkit.report.records import Record, records_of
 
 if TYPE_CHECKING:
@@ -80,8 +81,16 @@ def _array(values: tuple[float, ...] | None) -> DoubleArray | None:
     return None if values is None else np.array(values, np.float64)
 
 
-def why_not_comparable(new: Number, old: Number) -> str:
-    """Why two numbers cannot be compared; empty where they can. Models and weights may differ, nothing else."""
+def why_not_comparable(new: Number, old: Number, *, across_protocols: bool = False) -> str:
+    """Why two numbers cannot be compared; empty where they can. Models and weights may differ, nothing else.
+
+    Args:
+        new: The one.
+        old: The other.
+        across_protocols: Let differ how a model was asked too: route, prompt, preprocessing, decoding, and the tie rule
+            that comes with a route. What is compared then is each model with its protocol; data set, split and the
+            task's version must be the same.
+    """
     one, other = new.record, old.record
     if one.metric != other.metric or one.unit != other.unit:
         return f"{one.metric} ({one.unit}) and {other.metric} ({other.unit}) are different measures"
@@ -89,13 +98,17 @@ def why_not_comparable(new: Number, old: Number) -> str:
         return f"{one.task}, {one.split} and {other.task}, {other.split} are different measurements"
     if one.limit != other.limit:
         return f"{_limit(one)} and {_limit(other)} were evaluated"
-    if one.protocol_digest != other.protocol_digest:
+    if one.protocol_digest != other.protocol_digest and not (across_protocols and _same_measurement(one, other)):
         return f"the protocols differ: {_differences(one, other)}"
     if one.data_fingerprint != other.data_fingerprint:
         return f"the data differ: fingerprints {one.data_fingerprint[:12]} and {other.data_fingerprint[:12]}"
     if new.unanswered != old.unanswered:
         return f"the samples differ: {one.failed} and {other.failed} of them failed, not the same ones"
     return ""
+
+
+def _same_measurement(one: Record, other: Record) -> bool:
+    return (one.protocol_name, one.protocol_version) == (other.protocol_name, other.protocol_version)
 
 
 def _limit(record: Record) -> str:
@@ -123,6 +136,7 @@ def _differences(one: Record, other: Record) -> str:
 def difference_of(new: Number, old: Number) -> Difference:
     """New less old: resample by resample where both have resamples, else by their intervals.
 
+    Without resamples what both find hard does not cancel: such a difference is less certain than it could be, not more.
     Call it for numbers that `why_not_comparable` has nothing against.
     """
     clusters = min(new.record.clusters or new.record.n, old.record.clusters or old.record.n)
@@ -141,3 +155,14 @@ def difference_of(new: Number, old: Number) -> Difference:
         old_error=standard_error(old.record.low, old.record.high),
         clusters=clusters,
     )
+
+
+def cautious_difference(new: Number, old: Number) -> Difference:
+    """`difference_of`, with an interval and a p-value that hold where few answers differ, or a number moves in steps.
+
+    What says of two runs that one is better, or that they are equally good, goes by this one.
+    """
+    found = difference_of(new, old)
+    if not found.paired or new.resampled is None or old.resampled is None:
+        return found
+    return cautious(found, changes(new.resampled, old.resampled))
