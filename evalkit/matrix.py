@@ -156,7 +156,7 @@ def _weights(cell: Cell) -> str:
 def _number(result: PublishedResult, main_metric: str) -> str:
     """The main metric where it was published, else R@1 both ways, else the first number."""
     named = [main_metric] if main_metric in result.metrics else [m for m in result.metrics if m.endswith("_r@1")]
-    values = ", ".join(f"{name} {result.metrics[name]:g}" for name in named or list(result.metrics)[:1])
+    values = ", ".join(f"{name} {result.printed(name)}" for name in named or list(result.metrics)[:1])
     prompt = f"; prompt `{result.prompt}`" if result.prompt else ""
     note = f"; {result.note}" if result.note else ""
     return f"{result.split}: {values} ([{result.paper}, {result.table}]({result.url}){prompt}{note})"
