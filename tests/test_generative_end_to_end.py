@@ -145,6 +145,13 @@ def test_a_test_split_gives_the_servers_file(vqa: World) -> None:
     asked = json.loads((vqa.data / "vqav2" / "v2_OpenEnded_mscoco_test2015_questions.json").read_text())["questions"]
     assert [row["question_id"] for row in rows] == [row["question_id"] for row in asked]
     assert all(set(row) == {"question_id", "answer"} and isinstance(row["answer"], str) for row in rows)
+    check = ("export", "--check", str(file), "--task", "vqav2", "--data-dir", str(vqa.data), "--option")
+    checked = vqa.evalkit(*check, "split=test-std")
+    assert checked.returncode == 0, checked.stderr
+    assert "has all 9 answers to vqav2-test-std-subset-9, each once" in checked.stderr
+    other = vqa.evalkit(*check, "split=test-dev")
+    assert other.returncode == 2
+    assert f"question_id {rows[5]['question_id']} is not of this split" in other.stderr
     table = vqa.evalkit("leaderboard", str(run))
     assert table.returncode == 0, table.stderr
     part = vqa.evalkit("export", str(run), "--format", "vqa")
