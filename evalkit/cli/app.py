@@ -66,8 +66,24 @@ class TableFormat(StrEnum):
 
     rich = "rich"
     md = "md"
+    latex = "latex"
+    html = "html"
     csv = "csv"
     json = "json"
+    parquet = "parquet"
+
+
+class TableLayout(StrEnum):
+    """What stands in a leaderboard's columns."""
+
+    auto = "auto"
+    plain = "plain"
+    retrieval = "retrieval"
+    captioning = "captioning"
+    vqa = "vqa"
+    nlvr2 = "nlvr2"
+    visdial = "visdial"
+    wide = "wide"
 
 
 class ListFormat(StrEnum):
@@ -85,7 +101,7 @@ class ShowFormat(StrEnum):
 
 
 class ServerFormat(StrEnum):
-    """Whose evaluation server a file is for."""
+    """Whose evaluation server a file is for, or the metadata of a model card."""
 
     auto = "auto"
     vqa = "vqa"
@@ -93,6 +109,7 @@ class ServerFormat(StrEnum):
     coco = "coco"
     nlvr2 = "nlvr2"
     visdial = "visdial"
+    model_index = "model-index"
 
 
 DataDir = Annotated[
@@ -148,8 +165,14 @@ def _root(
 
 @app.command("run", cls=PlainCommand)
 def run(
-    model: Family,
-    task: Annotated[str, typer.Option(help="A task; `evalkit list` shows them.")],
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="A model family; `evalkit list` shows them.")] = None,
+    task: Annotated[str | None, typer.Option(help="A task; `evalkit list` shows them.")] = None,
+    suite: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file of models and tasks, in place of --model and --task: runs what is missing."),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="With --suite: also what was done before.")] = False,
     variant: FamilyVariant = None,
     checkpoint: Weights = None,
     revision: Revision = None,
@@ -180,10 +203,36 @@ def run(
     cache_dir: CacheDir = None,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Evaluate a model on a task, and show the numbers.
+    """Evaluate a model on a task, or the runs of a suite, and show the numbers.
 
-    Every answer is kept as it comes: the same command continues a run that was stopped.
+    Every answer is kept as it comes: the same command continues a run that was stopped. Flags override a suite's file.
     """
+    if suite is not None:
+        from evalkit.cli.suite import suite_command
+
+        sources = {name: context.get_parameter_source(name) for name in context.params}
+        given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+        suite_command(
+            suite,
+            given=given,
+            again=again,
+            demo=demo,
+            data_dir=data_dir,
+            cache_dir=cache_dir,
+            runs_dir=runs_dir,
+            limit=limit,
+            device=device,
+            dtype=dtype.value,
+            batch_size=batch_size,
+            on_error=on_error.value,
+            threads=threads,
+        )
+        return
+    if model is None or task is None:
+        missing = "--model" if model is None else "--task"
+        raise typer.BadParameter(f"{missing} is missing. Give --model and --task, or --suite.")
+    if again:
+        raise typer.BadParameter("--again is of --suite: a single run always runs.")
     from evalkit.cli.run import run_command
 
     run_command(
@@ -252,15 +301,53 @@ def leaderboard(
     runs: Annotated[
         list[str] | None, typer.Argument(help="Runs, by directory or name. [default: all of the runs folder]")
     ] = None,
-    format: Annotated[TableFormat, typer.Option("--format", "-f", help="How to write it.")] = TableFormat.rich,
-    intervals: Annotated[bool, typer.Option(help="Show 95 % intervals.")] = True,
+    format: Annotated[
+        TableFormat | None,
+        typer.Option("--format", "-f", help="How to write it. [default: by FILE's suffix, else rich]"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file to write. [default: stdout]")
+    ] = None,
+    layout: Annotated[
+        TableLayout,
+        typer.Option(
+            "--layout", "-l", help="As papers print it; wide: a row a model. auto: of latex all that fit, else plain."
+        ),
+    ] = TableLayout.auto,
+    intervals: Annotated[
+        bool | None,
+        typer.Option("--intervals/--no-intervals", help="Show 95 % intervals. [default: in plain tables only]"),
+    ] = None,
+    significance: Annotated[
+        bool, typer.Option("--significance", help="Mark what is not significantly different from the column's best.")
+    ] = False,
+    published: Annotated[bool, typer.Option("--published", help="Show what papers published on these tasks.")] = False,
+    across_protocols: Annotated[
+        bool, typer.Option("--across-protocols", help="Find a column's best among all rows, whatever their protocols.")
+    ] = False,
+    incomplete: Annotated[
+        bool, typer.Option("--incomplete", help="Take runs with --limit or failures into a paper's table, marked.")
+    ] = False,
+    standalone: Annotated[bool, typer.Option("--standalone", help="LaTeX: a whole document.")] = False,
     all_runs: Annotated[bool, typer.Option("--all-runs", help="Show repeated runs too, not only the latest.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """A table of runs."""
+    """A table of runs: to read, for a paper, or as data."""
+    from evalkit.cli.leaderboard import TableOptions
     from evalkit.cli.leaderboard import leaderboard as show_leaderboard
 
-    show_leaderboard(runs or [], format=format.value, intervals=intervals, all_runs=all_runs, runs_dir=runs_dir)
+    options = TableOptions(
+        layout=layout.value,
+        intervals=intervals,
+        significance=significance,
+        published=published,
+        across_protocols=across_protocols,
+        incomplete=incomplete,
+        standalone=standalone,
+        all_runs=all_runs,
+    )
+    wanted = None if format is None else format.value
+    show_leaderboard(runs or [], format=wanted, output=output, options=options, runs_dir=runs_dir)
 
 
 @app.command("show", cls=PlainCommand)
@@ -294,20 +381,58 @@ def rescore(
 
 @app.command("export", cls=PlainCommand)
 def export(
-    run: RunArgument,
-    format: Annotated[ServerFormat, typer.Option("--format", "-f", help="Whose file.")] = ServerFormat.auto,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(help="A run, by directory, name, or a unique beginning of its name; several for model-index."),
+    ] = None,
+    format: Annotated[
+        ServerFormat, typer.Option("--format", "-f", help="Whose file; model-index: the results of a model card.")
+    ] = ServerFormat.auto,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write. [default: stdout]")] = None,
     allow_subset: Annotated[
         bool, typer.Option("--allow-subset", help="Also for a part of the official split, or a --limit.")
     ] = False,
+    check: Annotated[
+        Path | None, typer.Option("--check", help="Write nothing: check this file against a split of --task.")
+    ] = None,
+    task: Annotated[str | None, typer.Option("--task", help="Of --check: the task that the file answers.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="Of --check: an option of the task, as split=test-std."),
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option(help="Of model-index: what to call the model. [default: the hub id of its weights]")
+    ] = None,
+    source_url: Annotated[str | None, typer.Option(help="Of model-index: where the runs can be seen.")] = None,
     data_dir: DataDir = None,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Write the file that an evaluation server takes."""
-    from evalkit.cli.export import export_command
+    """Write the file that an evaluation server takes, or the results of a model card; or check such a file."""
+    from evalkit.cli.export import check_command, export_command, model_index_command
 
+    if check is not None:
+        if runs or task is None or output is not None:
+            raise typer.BadParameter("--check takes a file and --task, and neither runs nor --output")
+        check_command(check, task=task, options=option or [], data_dir=data_dir)
+        return
+    if not runs or task is not None or option:
+        raise typer.BadParameter("name a run; or a file with --check, and its task with --task")
+    if format is ServerFormat.model_index:
+        model_index_command(
+            runs,
+            output=output,
+            model_name=model_name,
+            source_url=source_url,
+            allow_subset=allow_subset,
+            runs_dir=runs_dir,
+        )
+        return
+    if len(runs) > 1 or model_name is not None or source_url is not None:
+        raise typer.BadParameter(
+            "a server's file is of one run; several, --model-name and --source-url are for -f model-index"
+        )
     export_command(
-        run,
+        runs[0],
         format=format.value,
         output=output,
         allow_subset=allow_subset,

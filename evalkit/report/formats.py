@@ -14,8 +14,10 @@ from evalkit.report.text import markdown, spreadsheet
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.report.leaderboard import Leaderboard
+    from evalkit.report.board import Cell, Leaderboard
     from evalkit.report.records import Record
+
+_EMPHASIS = {"": "{}", "best": "**{}**", "second": "<ins>{}</ins>"}
 
 
 def to_markdown(board: Leaderboard) -> str:
@@ -23,18 +25,26 @@ def to_markdown(board: Leaderboard) -> str:
     blocks = []
     for table in board.tables:
         titles = [heading.title + ("" if heading.n is None else f", n={heading.n}") for heading in table.headings]
+        labels = len(table.labels)
         lines = [
-            _markdown_row([*table.labels, *titles]),
-            _markdown_row(["---"] * len(table.labels) + ["---:"] * len(titles), escape=False),
-            *(_markdown_row([*row.labels, *row.cells]) for row in table.rows),
+            _markdown_row([markdown(title) for title in (*table.labels, *titles)]),
+            _markdown_row(["---"] * labels + ["---:"] * len(titles)),
+            *(_markdown_row([*map(markdown, row.labels), *map(_markdown_cell, row.numbers)]) for row in table.rows),
         ]
         blocks.append(f"### {markdown(table.title)}\n\n" + "\n".join(lines))
     blocks.append("\n".join(f"- {markdown(note)}" for note in board.notes))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _markdown_row(cells: Sequence[str], *, escape: bool = True) -> str:
-    return f"| {' | '.join(markdown(cell) if escape else cell for cell in cells)} |"
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown_cell(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    rest = cell.text.removeprefix(cell.value)
+    return _EMPHASIS[cell.rank].format(markdown(cell.value)) + markdown(rest)
 
 
 def to_csv(records: Sequence[Record]) -> str:

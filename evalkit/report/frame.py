@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -11,6 +12,7 @@ from evalkit.report.records import COLUMNS, all_records, as_row
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from evalkit.report.records import Record
     from evalkit.types import RunResult
 
 
@@ -20,7 +22,12 @@ def results_frame(runs: Sequence[RunResult]) -> pd.DataFrame:
     Args:
         runs: Runs as `evalkit.store.read_run` gives them; all of them are taken, repeated ones too.
     """
-    frame = pd.DataFrame([as_row(record) for record in all_records(runs)], columns=list(COLUMNS))
+    return records_frame(all_records(runs))
+
+
+def records_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """The same of records that were chosen already; half a surrogate pair, which UTF-8 lacks, stands as its escape."""
+    frame = pd.DataFrame([_encodable(as_row(record)) for record in records], columns=list(COLUMNS))
     numbers = {"value": "float64", "low": "float64", "high": "float64"}
     counts = {
         "n": "int64",
@@ -33,3 +40,17 @@ def results_frame(runs: Sequence[RunResult]) -> pd.DataFrame:
     flags = {"higher_is_better": "bool", "main": "bool", "complete": "bool"}
     texts = {name: "str" for name in frame.columns if name not in {*numbers, *counts, *flags}}
     return frame.astype({**numbers, **counts, **flags, **texts})
+
+
+def to_parquet(records: Sequence[Record]) -> bytes:
+    """The frame as a Parquet file."""
+    sink = io.BytesIO()
+    records_frame(records).to_parquet(sink, index=False)
+    return sink.getvalue()
+
+
+def _encodable(row: dict[str, str | float | bool | None]) -> dict[str, str | float | bool | None]:
+    return {
+        name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in row.items()
+    }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FOLD = 48
 """Labels wider than this go on in the next line; the names of runs are shorter, so that they can be copied."""
 _GAP = "  "
+_STYLES = {"": "", "best": "bold", "second": "underline"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,8 @@ class _Column:
     heading: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
     right: bool
+    values: tuple[tuple[int, str], ...] = ()
+    """Of each row how long its value is, and the style that it has."""
 
     @property
     def width(self) -> int:
@@ -107,8 +110,17 @@ def _number_column(table: Table, place: int, encoding: str) -> _Column:
     heading = table.headings[place]
     name = encodable(inert(heading.metric), encoding)
     about = heading.unit if heading.n is None else f"{heading.unit}, n={heading.n}"
-    lines = (name, about) if heading.higher_is_better else (name, about, "less is better")
-    return _Column(heading=lines, cells=tuple((row.cells[place],) for row in table.rows), right=True)
+    lines = [name, about] if heading.higher_is_better else [name, about, "less is better"]
+    if heading.group:
+        mark = f" [{heading.mark}]" if heading.mark else ""
+        lines.insert(0, encodable(inert(heading.group), encoding) + mark)
+    cells = [row.numbers[place] for row in table.rows]
+    return _Column(
+        heading=tuple(lines),
+        cells=tuple((encodable(inert(cell.text if cell else ""), encoding),) for cell in cells),
+        right=True,
+        values=tuple((len(cell.value), _STYLES[cell.rank]) if cell else (0, "") for cell in cells),
+    )
 
 
 def _table_lines(columns: list[_Column]) -> Iterator[Text]:
@@ -116,9 +128,20 @@ def _table_lines(columns: list[_Column]) -> Iterator[Text]:
         yield _joined(columns, cells)
     yield Text("-" * (sum(column.width for column in columns) + len(_GAP) * (len(columns) - 1)))
     for row in range(len(columns[0].cells)):
-        for cells in zip_longest(*(column.cells[row] for column in columns), fillvalue=""):
-            yield _joined(columns, cells)
+        for part, cells in enumerate(zip_longest(*(column.cells[row] for column in columns), fillvalue="")):
+            yield _joined(columns, cells, row if part == 0 else None)
 
 
-def _joined(columns: list[_Column], cells: Sequence[str]) -> Text:
-    return Text(_GAP.join(column.line(cell) for column, cell in zip(columns, cells, strict=True)).rstrip())
+def _joined(columns: list[_Column], cells: Sequence[str], row: int | None = None) -> Text:
+    """A line; in the first of a row's the best values stand out."""
+    line, styled = "", list[tuple[str, int, int]]()
+    for place, (column, cell) in enumerate(zip(columns, cells, strict=True)):
+        line += (_GAP if place else "") + column.line(cell)
+        length, style = column.values[row] if row is not None and column.values else (0, "")
+        if style:
+            start = len(line) - len(cell)
+            styled.append((style, start, start + length))
+    text = Text(line.rstrip())
+    for style, first, last in styled:
+        text.stylize(style, first, last)
+    return text

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from paper_runs import PaperRuns
 
 from evalkit.types import Counts, MetricValue, Preprocessing, Protocol, RunResult
 
@@ -78,3 +79,8 @@ def make_metric() -> Callable[..., MetricValue]:
 @pytest.fixture(scope="session")
 def make_protocol() -> Callable[..., Protocol]:
     return protocol
+
+
+@pytest.fixture(scope="session")
+def paper_runs() -> PaperRuns:
+    return PaperRuns(_run, metric, protocol)

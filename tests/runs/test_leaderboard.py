@@ -328,15 +328,30 @@ def test_no_runs_say_how_to_make_one(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_and_an_unknown_run(runs_dir: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no table format 'xml'. Choose one of: rich, md, csv, json"):
+    with pytest.raises(
+        ConfigError, match=r"no table format 'xml'. Choose one of: rich, md, latex, html, csv, json, parquet"
+    ):
         command([], format="xml", runs_dir=runs_dir)
     with pytest.raises(StoreError, match="no run '20260104T000000-siglap'. Did you mean 20260104T000000-siglip"):
         command(["20260104T000000-siglap"], runs_dir=runs_dir)
 
 
-def test_a_broken_run_is_named_and_not_left_out(runs_dir: Path) -> None:
-    (runs_dir / "20260104T000000-siglip" / "metrics.json").write_text("[")
-    with pytest.raises(StoreError, match=r"20260104T000000-siglip/metrics.json is malformed"):
+def test_a_broken_run_of_a_folder_is_named_and_the_others_are_shown(
+    runs_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = runs_dir / "20260104T000000-siglip"
+    (broken / "metrics.json").write_text("[")
+    for runs in ([], [runs_dir]):
+        out, err = shown(capsys, runs, runs_dir)
+        assert "clip/base-patch32" in out and "siglip" not in out
+        assert err.startswith("warning: a run is not shown: ") and "20260104T000000-siglip/metrics.json is malf" in err
+        assert err.count("\n") == 1
+    for name in (str(broken), broken.name):
+        with pytest.raises(StoreError, match=r"20260104T000000-siglip/metrics.json is malformed"):
+            command([name, runs_dir], runs_dir=runs_dir)
+    for path in store.find_runs(runs_dir):
+        (path / "metrics.json").write_text("[")
+    with pytest.raises(StoreError, match="is malformed"):
         command([], runs_dir=runs_dir)
 
 

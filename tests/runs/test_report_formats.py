@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import fields
 
 import pytest
+from hostile_texts import HOSTILE, STEERING
 
 from evalkit.report.formats import to_csv, to_json, to_markdown
 from evalkit.report.frame import results_frame
@@ -44,6 +45,16 @@ def test_a_table_too_wide_is_split_and_no_number_is_cut(make_run: MakeRun, make_
                 len(line) <= width for line in shown.splitlines() if not line.startswith(("[1]", "weights", "Aft"))
             )
     assert text(made, 500).count("coco_retrieval: ") == 1
+
+
+def test_the_best_stand_out_in_a_terminal(make_run: MakeRun, make_metric: MakeMetric) -> None:
+    runs = [make_run(run_id=f"r{n}", model="猫" * n, metrics=(make_metric(value=9.0 + n),)) for n in range(3)]
+    styled = {
+        str(span.style): line.plain[span.start : span.end]
+        for line in leaderboard_lines(board(*runs), width=200)
+        for span in line.spans
+    }
+    assert styled == {"bold": "11.0", "underline": "10.0"}
 
 
 def test_wide_characters_keep_the_columns_straight(make_run: MakeRun) -> None:
@@ -96,35 +107,6 @@ def test_the_frame_has_the_same_columns_and_types(make_run: MakeRun) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- hostile texts
-
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "=cmd|' /C calc'!A0",
-    "+1+1",
-    "-2+3",
-    "@SUM(A1)",
-    "\t=1",
-    "\r=1",
-    " =1",
-    "\uff1d1",
-    "a|b",
-    "a\\|b",
-    "line\nbreak\r\nagain",
-    "[red]bold[/red]",
-    "[link=http://x]y[/link]",
-    "\x1b[31mred\x1b]0;title\x07\x9b1m",
-    "`code`",
-    "**bold** _it_ ~~no~~ # $x$",
-    "![image](http://x/y.png)",
-    "@everyone https://evil.example www.evil.example",
-    "\u202egnp.exe\u2066\u200f",
-    "שלום עולם",
-    "caf\udce9",
-    "x" * 5000,
-    'quote " and , comma',
-    "",
-]
-STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ud800-\udfff]")
 
 
 def hostile_run(make_run: MakeRun, make_metric: MakeMetric, make_protocol: MakeProtocol, bad: str) -> RunResult:
