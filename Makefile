@@ -3,19 +3,24 @@
 #   make demo                       miniatures of every model on every task, ending with a leaderboard
 #   make photos                     a real model on fourteen real photos
 #   make photos DATA=FOLDER         the same on any folder in Karpathy's layout (dataset_*.json and the images)
+#   make gate                       the demo's numbers against results/baselines/demo.json, after `make demo`
 #   make check                      lint, types, layers, tests
 
 PYTHON ?= python3.11
 VENV ?= .venv
 DATA ?= sample_photos
+EVALKIT_RUNS ?= results/runs
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 TIMM := $(abspath $(VENV))/timm
 
-.PHONY: demo photos check lint types layers tests clean
+.PHONY: demo gate photos check lint types layers tests clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/evalkit demo --workers 2
+
+gate: $(VENV)/.runtime
+	$(BIN)/evalkit gate "$(EVALKIT_RUNS)" --baseline results/baselines/demo.json --margins results/baselines/demo.toml
 
 photos: $(VENV)/.runtime
 	test "$(DATA)" != sample_photos || $(BIN)/python examples/sample_photos.py sample_photos
