@@ -195,10 +195,18 @@ def _vectors(contents: list[bytes]) -> FloatArray:
     return vectors
 
 
+_LOADED: list[str] = []
+"""What this process has loaded, in order."""
+
+
 def _log(kind: str, items: list[str]) -> None:
     if log := os.environ.get("CLOCKWORK_LOG"):
         with Path(log).open("a") as stream:
             stream.write(json.dumps([os.getpid(), kind, items]) + "\n")
+    if kind == "load":
+        _LOADED.extend(items)
+    elif len(_LOADED) == int(os.environ.get("CLOCKWORK_HOLD", "-1")):
+        time.sleep(120)  # with so many loaded it answers no more, so that it is still at it when it is interrupted
     time.sleep(float(os.environ.get("CLOCKWORK_DELAY", "0")))
 
 
