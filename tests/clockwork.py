@@ -93,6 +93,7 @@ class Encoder:
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
+        _log("load", [checkpoint.source])
         return cls()
 
 
