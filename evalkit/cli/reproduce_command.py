@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from click.exceptions import Abort, ClickException, Exit
 
-from evalkit.cli.app import PlainCommand
+from evalkit.cli.flags import PlainCommand
 from evalkit.errors import EvalkitError
 
 if TYPE_CHECKING:

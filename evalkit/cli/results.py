@@ -1,4 +1,4 @@
-"""The commands about numbers that were measured: signatures only, as in `evalkit.cli.app`."""
+"""The signatures of the commands about numbers that were measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from evalkit.cli.app import (
+from evalkit.cli.app import app
+from evalkit.cli.flags import (
     BatchSize,
     CacheDir,
     DataDir,
@@ -20,17 +21,197 @@ from evalkit.cli.app import (
     RunArgument,
     RunsDir,
     Threads,
-    app,
 )
 from evalkit.cli.reproduce_command import ReproduceCommand
-from evalkit.cli.verdict_command import VerdictCommand
 
-__all__ = ["app"]
 
-baseline_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Numbers that later runs are held against by `evalkit gate`."
-)
-app.add_typer(baseline_app, name="baseline")
+class TableFormat(StrEnum):
+    """How a leaderboard is written."""
+
+    rich = "rich"
+    md = "md"
+    latex = "latex"
+    html = "html"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+class TableLayout(StrEnum):
+    """What stands in a leaderboard's columns."""
+
+    auto = "auto"
+    plain = "plain"
+    retrieval = "retrieval"
+    captioning = "captioning"
+    vqa = "vqa"
+    nlvr2 = "nlvr2"
+    visdial = "visdial"
+    wide = "wide"
+
+
+class ShowFormat(StrEnum):
+    """How a run is shown."""
+
+    rich = "rich"
+    json = "json"
+
+
+class ServerFormat(StrEnum):
+    """Whose evaluation server a file is for, or the metadata of a model card."""
+
+    auto = "auto"
+    vqa = "vqa"
+    nocaps = "nocaps"
+    coco = "coco"
+    nlvr2 = "nlvr2"
+    visdial = "visdial"
+    model_index = "model-index"
+
+
+@app.command("leaderboard", cls=PlainCommand)
+def leaderboard(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs, by directory or name. [default: all of the runs folder]")
+    ] = None,
+    format: Annotated[
+        TableFormat | None,
+        typer.Option("--format", "-f", help="How to write it. [default: by FILE's suffix, else rich]"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file to write. [default: stdout]")
+    ] = None,
+    layout: Annotated[
+        TableLayout,
+        typer.Option(
+            "--layout", "-l", help="As papers print it; wide: a row a model. auto: of latex all that fit, else plain."
+        ),
+    ] = TableLayout.auto,
+    intervals: Annotated[
+        bool | None,
+        typer.Option("--intervals/--no-intervals", help="Show 95 % intervals. [default: in plain tables only]"),
+    ] = None,
+    significance: Annotated[
+        bool, typer.Option("--significance", help="Mark what is not significantly different from the column's best.")
+    ] = False,
+    published: Annotated[bool, typer.Option("--published", help="Show what papers published on these tasks.")] = False,
+    across_protocols: Annotated[
+        bool, typer.Option("--across-protocols", help="Find a column's best among all rows, whatever their protocols.")
+    ] = False,
+    incomplete: Annotated[
+        bool, typer.Option("--incomplete", help="Take runs with --limit or failures into a paper's table, marked.")
+    ] = False,
+    standalone: Annotated[bool, typer.Option("--standalone", help="LaTeX: a whole document.")] = False,
+    all_runs: Annotated[bool, typer.Option("--all-runs", help="Show repeated runs too, not only the latest.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """A table of runs: to read, for a paper, or as data."""
+    from evalkit.cli.leaderboard import TableOptions
+    from evalkit.cli.leaderboard import leaderboard as show_leaderboard
+
+    options = TableOptions(
+        layout=layout.value,
+        intervals=intervals,
+        significance=significance,
+        published=published,
+        across_protocols=across_protocols,
+        incomplete=incomplete,
+        standalone=standalone,
+        all_runs=all_runs,
+    )
+    wanted = None if format is None else format.value
+    show_leaderboard(runs or [], format=wanted, output=output, options=options, runs_dir=runs_dir)
+
+
+@app.command("show", cls=PlainCommand)
+def show(
+    run: RunArgument,
+    format: Annotated[ShowFormat, typer.Option("--format", "-f", help="How to write it.")] = ShowFormat.rich,
+    runs_dir: RunsDir = None,
+) -> None:
+    """All about one run: numbers, protocol, data, code."""
+    from evalkit.cli.show import show as show_run
+
+    show_run(run, format=format.value, runs_dir=runs_dir)
+
+
+@app.command("rescore", cls=PlainCommand)
+def rescore(
+    run: RunArgument,
+    data_dir: DataDir = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", metavar="NAME=VALUE", help="Score by another option: -o backend=pycocoevalcap."),
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Replace the run's stored numbers.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Score a stored run again, without a model."""
+    from evalkit.cli.rescore import rescore_command
+
+    rescore_command(run, data_dir=data_dir, options=option or [], write=write, runs_dir=runs_dir)
+
+
+@app.command("export", cls=PlainCommand)
+def export(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(help="A run, by directory, name, or a unique beginning of its name; several for model-index."),
+    ] = None,
+    format: Annotated[
+        ServerFormat, typer.Option("--format", "-f", help="Whose file; model-index: the results of a model card.")
+    ] = ServerFormat.auto,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write. [default: stdout]")] = None,
+    allow_subset: Annotated[
+        bool, typer.Option("--allow-subset", help="Also for a part of the official split, or a --limit.")
+    ] = False,
+    check: Annotated[
+        Path | None, typer.Option("--check", help="Write nothing: check this file against a split of --task.")
+    ] = None,
+    task: Annotated[str | None, typer.Option("--task", help="Of --check: the task that the file answers.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="Of --check: an option of the task, as split=test-std."),
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option(help="Of model-index: what to call the model. [default: the hub id of its weights]")
+    ] = None,
+    source_url: Annotated[str | None, typer.Option(help="Of model-index: where the runs can be seen.")] = None,
+    data_dir: DataDir = None,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Write the file that an evaluation server takes, or the results of a model card; or check such a file."""
+    from evalkit.cli.export import check_command, export_command, model_index_command
+
+    if check is not None:
+        if runs or task is None or output is not None:
+            raise typer.BadParameter("--check takes a file and --task, and neither runs nor --output")
+        check_command(check, task=task, options=option or [], data_dir=data_dir)
+        return
+    if not runs or task is not None or option:
+        raise typer.BadParameter("name a run; or a file with --check, and its task with --task")
+    if format is ServerFormat.model_index:
+        model_index_command(
+            runs,
+            output=output,
+            model_name=model_name,
+            source_url=source_url,
+            allow_subset=allow_subset,
+            runs_dir=runs_dir,
+        )
+        return
+    if len(runs) > 1 or model_name is not None or source_url is not None:
+        raise typer.BadParameter(
+            "a server's file is of one run; several, --model-name and --source-url are for -f model-index"
+        )
+    export_command(
+        runs[0],
+        format=format.value,
+        output=output,
+        allow_subset=allow_subset,
+        data_dir=data_dir,
+        runs_dir=runs_dir,
+    )
 
 
 class CompareFormat(StrEnum):
@@ -109,93 +290,6 @@ def report(
         plots=plots,
         plot_format=plot_format.value,
     )
-
-
-RunArguments = Annotated[list[str], typer.Argument(help="Runs, by directory or name, or folders of runs.")]
-
-
-class GateFormat(StrEnum):
-    """How a gate's verdicts are written."""
-
-    rich = "rich"
-    json = "json"
-
-
-@app.command("gate", cls=VerdictCommand)
-def gate(
-    runs: RunArguments,
-    baseline: Annotated[Path, typer.Option(help="The file that `evalkit baseline save` wrote.")],
-    margin: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=NUMBER", help="How much worse a number may be: coco_retrieval.mean_recall=0.5; *.cider=2."
-        ),
-    ] = None,
-    margins: Annotated[Path | None, typer.Option(help="A TOML file with [margins]; --margin goes first.")] = None,
-    default_margin: Annotated[
-        float | None, typer.Option(min=0, help="Of main numbers without one. [default: 1.0 if no margin is named]")
-    ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML.")] = None,
-    format: Annotated[GateFormat, typer.Option("--format", "-f", help="How to write it.")] = GateFormat.rich,
-    runs_dir: RunsDir = None,
-) -> None:
-    """Say whether runs are worse than a baseline by more than a margin.
-
-    Exit codes: 0 all pass, 1 any regressed, else 3 any not comparable, else 2 any cannot tell; 4 there is no verdict.
-    """
-    from evalkit.cli.gate import gate_command
-
-    code = gate_command(
-        runs,
-        baseline=baseline,
-        margin=margin or [],
-        margins=margins,
-        default_margin=default_margin,
-        junit_file=junit,
-        format=format.value,
-        runs_dir=runs_dir,
-    )
-    raise typer.Exit(code)
-
-
-@baseline_app.command("save", cls=PlainCommand)
-def baseline_save(
-    runs: RunArguments,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The file, NAME.json; NAME.resampled.parquet is written beside it.")
-    ],
-    metric: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this metric, or this task.metric. [default: all]")
-    ] = None,
-    main_only: Annotated[bool, typer.Option("--main-only", help="Only each task's main metric.")] = False,
-    update: Annotated[
-        bool, typer.Option("--update", help="Into a file that is there: equal measurements are replaced.")
-    ] = False,
-    allow_incomplete: Annotated[
-        bool, typer.Option("--allow-incomplete", help="Also runs with failed samples or --limit.")
-    ] = False,
-    runs_dir: RunsDir = None,
-) -> None:
-    """Keep the numbers of runs, with what a gate needs of them: neither data nor runs are needed any more."""
-    from evalkit.cli.baseline import save_command
-
-    save_command(
-        runs,
-        output=output,
-        metrics=metric or [],
-        main_only=main_only,
-        update=update,
-        allow_incomplete=allow_incomplete,
-        runs_dir=runs_dir,
-    )
-
-
-@baseline_app.command("show", cls=PlainCommand)
-def baseline_show(file: Annotated[Path, typer.Argument(help="The file that `evalkit baseline save` wrote.")]) -> None:
-    """What a baseline has, a line a number."""
-    from evalkit.cli.baseline import show_command
-
-    show_command(file)
 
 
 class ReproduceFormat(StrEnum):

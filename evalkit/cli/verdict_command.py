@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from click.exceptions import Abort, ClickException, Exit, UsageError
 
-from evalkit.cli.app import PlainCommand
 from evalkit.cli.console import print_error
+from evalkit.cli.flags import PlainCommand
 from evalkit.errors import EvalkitError
 
 if TYPE_CHECKING:

@@ -163,8 +163,8 @@ def test_a_damaged_resample_file_is_a_warning(folder: Path) -> None:
 
 
 def test_the_command_line_names_every_layout() -> None:
-    from evalkit.cli.app import TableFormat, TableLayout
     from evalkit.cli.leaderboard import FORMATS, LAYOUTS
+    from evalkit.cli.results import TableFormat, TableLayout
 
     assert [one.value for one in TableLayout] == ["auto", "plain", *LAYOUTS]
     assert [one.value for one in TableFormat] == list(FORMATS)
