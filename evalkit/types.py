@@ -412,6 +412,10 @@ class Protocol:
 # ---------------------------------------------------------------------------------------------------------------------
 # Samples, predictions, results
 # ---------------------------------------------------------------------------------------------------------------------
+Unit: TypeAlias = Literal["%", "points", "rank", "score"]
+"""A share times 100; what is printed times 100 without being a share (CIDEr); a rank from 1; a plain number."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """What every sample has; a family adds its own fields."""
@@ -462,7 +466,7 @@ class SampleViews:
 
     metric: str
     """The metric whose mean over the views the score is, or the closest there is to it: `accuracy`, `cider`, `mrr`."""
-    unit: Literal["%", "rank", "score"]
+    unit: Unit
     higher_is_better: bool
     views: tuple[SampleView, ...]
 
@@ -487,7 +491,7 @@ class MetricValue:
     high: float
     n: int
     """How many queries, captions or questions the value is over."""
-    unit: Literal["%", "rank", "score"] = "%"
+    unit: Unit = "%"
     higher_is_better: bool = True
     clusters: int = 0
     """How many clusters those are of, which are what the interval rests on; 0 where nothing is known of it."""

@@ -213,7 +213,7 @@ def test_a_caption_has_its_cider_with_the_idf_of_what_did_not_fail() -> None:
     ]
     task = Nocaps(CaptionOptions())
     found = views_by(task, samples, predictions)
-    assert (found.metric, found.unit, found.higher_is_better) == ("cider", "%", True)
+    assert (found.metric, found.unit, found.higher_is_better) == ("cider", "points", True)
     assert failed(found.views[3])
     first, empty, third, _ = (view.score for view in found.views)
     assert empty == 0.0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from evalkit.families.captioning import CaptionOptions, CaptionPrediction, CaptionSample
     from evalkit.metrics.captions import Backend, CaptionMetric, CaptionScores
-    from evalkit.types import MetricValue
+    from evalkit.types import MetricValue, Unit
 
 _DOMAINS = ("in", "near", "out")
 _PERCENT = 100.0
@@ -68,7 +68,12 @@ def score(
 def _rounded(value: MetricValue) -> MetricValue:
     """The two back ends add up in different orders; what they give is told to as many digits as is the same."""
     low, middle, high = (round(number, _DIGITS) for number in (value.low, value.value, value.high))
-    return replace(value, low=low, value=middle, high=high)
+    return replace(value, low=low, value=middle, high=high, unit=unit_of(value.metric))
+
+
+def unit_of(metric: str) -> Unit:
+    """CIDEr has no upper end at 100, which all other measures of captions have."""
+    return "points" if metric.startswith("cider") else "%"
 
 
 def _measure(

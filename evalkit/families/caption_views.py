@@ -30,7 +30,7 @@ def views(samples: Sequence[CaptionSample], predictions: Sequence[CaptionPredict
     known = cider_of_each(scored, "native") if scored else {}
     return SampleViews(
         metric="cider",
-        unit="%",
+        unit="points",
         higher_is_better=True,
         views=tuple(
             SampleView(
