@@ -40,7 +40,7 @@ layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 tests: $(VENV)/.dev $(VENV)/.timm
-	EVALKIT_TIMM_FOLDER=$(TIMM) $(BIN)/pytest -n 2 -q
+	EVALKIT_TIMM_FOLDER=$(TIMM) OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -q
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -50,7 +50,7 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[conse,eccv-caption,evaluate,pycocoevalcap,samples,sentence,dev]'
+	$(PIP) -e '.[conse,eccv-caption,evaluate,mlflow,pycocoevalcap,samples,sentence,wandb,dev]'
 	touch $@ $(VENV)/.runtime
 
 # timm imports torchvision, whose compiled half does not fit every torch: both lie apart, seen by their own tests alone
