@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evalkit.errors import StoreError
+from evalkit.metrics.bootstrap import draw_digest
 from evalkit.store.secrets import mask, mask_all
 from evalkit.store.table import MalformedTable, failures_in, from_parquet, to_parquet
 from evalkit.store.values import Json, decode, dump, encode, load
@@ -43,6 +44,10 @@ class Resampled:
     metric: str
     split: str
     protocol: str
+    drawn: str
+    """`draw_digest` of what drew the resamples."""
+    numbers: str
+    """The SHA-256 of the `metrics.json` that it belongs to."""
     values: tuple[float, ...]
 
 
@@ -83,7 +88,8 @@ def write_run(runs_dir: Path, result: RunResult, predictions: Sequence[Predictio
     """
     if problem := _inconsistency(result):
         raise ValueError(problem)
-    metrics, resampled = _metrics_bytes(result.metrics), _resampled_bytes(result.metrics)
+    metrics = _metrics_bytes(result.metrics)
+    resampled = _resampled_bytes(result.metrics, metrics)
     table = to_parquet([_masked_failure(prediction) for prediction in predictions])
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
@@ -113,7 +119,8 @@ def replace_metrics(path: Path, metrics: Sequence[MetricValue]) -> bool:
     """
     if problem := _inconsistency(replace(read_run(path), metrics=tuple(metrics))):
         raise ValueError(problem)
-    data, resampled = _metrics_bytes(metrics), _resampled_bytes(metrics)
+    data = _metrics_bytes(metrics)
+    resampled = _resampled_bytes(metrics, data)
     if _read_bytes(path, METRICS_FILE) == data and _stored_resampled(path) == resampled:
         return False
     try:
@@ -170,9 +177,17 @@ def _metrics_bytes(metrics: Sequence[MetricValue]) -> bytes:
     return dump(encoded)
 
 
-def _resampled_bytes(metrics: Sequence[MetricValue]) -> bytes | None:
+def _resampled_bytes(metrics: Sequence[MetricValue], encoded: bytes) -> bytes | None:
+    drawn, numbers = draw_digest(), hashlib.sha256(encoded).hexdigest()
     rows = [
-        Resampled(metric=one.metric, split=one.split, protocol=one.protocol, values=one.resampled)
+        Resampled(
+            metric=one.metric,
+            split=one.split,
+            protocol=one.protocol,
+            drawn=drawn,
+            numbers=numbers,
+            values=one.resampled,
+        )
         for one in metrics
         if one.resampled
     ]
@@ -306,16 +321,26 @@ def read_predictions(path: Path, prediction_type: type[PredictionT]) -> list[Pre
 
 
 def read_resampled(path: Path) -> list[Resampled]:
-    """What a run's numbers are on the resamples of the bootstrap; none where the run was stored without.
+    """What a run's numbers are on the resamples of the bootstrap.
+
+    None where the run was stored without, or where they were drawn otherwise than here, by another numpy: they could
+    not be paired then. `evalkit rescore RUN --write` draws them anew.
 
     Raises:
-        StoreError: The file is damaged.
+        StoreError: The file is damaged, or belongs to other numbers.
     """
     data = _stored_resampled(path)
+    if data is None:
+        return []
     try:
-        return [] if data is None else from_parquet(data, Resampled)
+        rows = from_parquet(data, Resampled)
     except MalformedTable as error:
         raise _malformed(path / RESAMPLED_FILE, error) from error
+    numbers = hashlib.sha256(_read_bytes(path, METRICS_FILE)).hexdigest()
+    if any(row.numbers != numbers for row in rows):
+        raise _malformed(path / RESAMPLED_FILE, f"it belongs to other numbers than those of {METRICS_FILE}")
+    here = draw_digest()
+    return [row for row in rows if row.drawn == here]
 
 
 def read_failures(path: Path) -> list[Failure]:

@@ -105,7 +105,8 @@ def _read(data: bytes, columns: list[str] | None) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read(columns)
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        table = file.read(columns, use_threads=False)  # its threads now and then abort the interpreter at its exit
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise MalformedTable(" ".join(str(error).split())) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,28 @@ def test_replaced_numbers_have_their_own_resamples(tmp_path: Path, make_run: Mak
     assert store.read_resampled(run_dir) == []
     assert store.replace_metrics(run_dir, (other,))  # as `evalkit rescore --write` does for a run that had none
     assert store.read_resampled(run_dir)[0].values == other.resampled
+
+
+def test_resamples_of_other_numbers_are_refused(tmp_path: Path, make_run: MakeRun, make_metric: MakeMetric) -> None:
+    one, other = (
+        store.write_run(tmp_path, make_run(metrics=(measured(hits(seed), make_metric),)), ANSWERED, tmp_path)
+        for seed in (0, 1)
+    )
+    shutil.copy(one / "resampled.parquet", other / "resampled.parquet")
+    with pytest.raises(StoreError, match=r"resampled\.parquet is malformed: it belongs to other numbers"):
+        store.read_resampled(other)
+
+
+def test_resamples_that_were_drawn_otherwise_are_not_used(
+    tmp_path: Path, make_run: MakeRun, make_metric: MakeMetric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(metrics=(measured(hits(0), make_metric),))
+    with monkeypatch.context() as patch:
+        patch.setattr("evalkit.store.runs.draw_digest", lambda: "another numpy")
+        run_dir = store.write_run(tmp_path, run, ANSWERED, tmp_path)
+    assert store.read_resampled(run_dir) == []
+    assert store.replace_metrics(run_dir, run.metrics)
+    assert len(store.read_resampled(run_dir)) == 1
 
 
 @pytest.mark.parametrize("damage", [b"", b"no parquet", None])
