@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING
 from evalkit.errors import EvalkitError
 
 if TYPE_CHECKING:
-    from evalkit.api import Evaluation, SuiteEvaluation, evaluate, evaluate_suite, load_results
+    from evalkit.api import DamagedRunWarning, Evaluation, SuiteEvaluation, evaluate, evaluate_suite, load_results
 
 __version__ = "0.1.0"
-__all__ = ["EvalkitError", "Evaluation", "SuiteEvaluation", "__version__", "evaluate", "evaluate_suite", "load_results"]
+__all__ = [
+    "DamagedRunWarning",
+    "EvalkitError",
+    "Evaluation",
+    "SuiteEvaluation",
+    "__version__",
+    "evaluate",
+    "evaluate_suite",
+    "load_results",
+]
 
 
 def __getattr__(name: str) -> object:

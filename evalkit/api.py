@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
-from evalkit.errors import ConfigError, remedies_for
+from evalkit.errors import ConfigError, StoreError, remedies_for
 from evalkit.registry import load_task
 from evalkit.settings import read_settings
-from evalkit.suite_file import SuiteSettings, read_suite
+from evalkit.suite_file import Dtype, OnError, SuiteSettings, read_suite
 from evalkit.types import MetricValue, RunResult
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from evalkit.progress import Progress
     from evalkit.suite import Outcome  # noqa: TC004 # the dataclass's annotation is never evaluated; numpy stays out
     from evalkit.types import Prediction
+
+
+class DamagedRunWarning(UserWarning):
+    """A run of a folder cannot be read, and is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +107,10 @@ def evaluate(
     cache_dir: str | PathLike[str] | None = None,
     runs_dir: str | PathLike[str] | None = None,
     device: str = "auto",
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+    dtype: Dtype = "float32",
     batch_size: int | None = None,
     limit: int | None = None,
-    on_error: Literal["stop", "skip"] = "stop",
+    on_error: OnError = "stop",
     threads: int = 4,
     assistant_checkpoint: str | Path | None = None,
     progress: bool = False,
@@ -122,7 +127,7 @@ def evaluate(
         revision: Hub commit; None for the card's pinned one.
         model_options: Of the model: `{"pooling": "mean"}`.
         options: Of the task: `{"split": "minival", "rerank_k": 64}`.
-        demo: On the generated world, with a miniature that evalkit carries; offline.
+        demo: On the generated world, with a miniature that evalkit carries, or with `checkpoint`; offline.
         data_dir: Data root; None for the environment's, the configuration file's, or the user data folder.
         cache_dir: Where answers are kept; None likewise.
         runs_dir: Where runs are stored; None likewise.
@@ -155,9 +160,12 @@ def evaluate(
     from evalkit import store
     from evalkit.runner import RunConfig, run
 
-    for name, number in (("batch_size", batch_size), ("limit", limit), ("threads", threads)):
-        if number is not None and number < 1:
-            raise ConfigError(f"{name}={number} is not a whole number from 1.", "Correct it, or leave it out.")
+    _check_number("threads", threads)
+    _check_number("batch_size", batch_size, optional=True)
+    _check_number("limit", limit, optional=True)
+    _check_choice("dtype", dtype, get_args(Dtype))
+    _check_choice("on_error", on_error, get_args(OnError))
+    _check_device(device)
     settings = read_settings(data_dir=_path(data_dir), cache_dir=_path(cache_dir), runs_dir=_path(runs_dir))
     config = RunConfig(
         model=model,
@@ -249,8 +257,9 @@ def evaluate_suite(
     from evalkit.demo.running import demo_config
     from evalkit.suite import plan_suite, run_suite
 
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit={limit} is not a whole number from 1.", "Correct it, or leave it out.")
+    _check_number("limit", limit, optional=True)
+    if device is not None:
+        _check_device(device)
     flags = SuiteSettings(
         data_dir=_path(data_dir), cache_dir=_path(cache_dir), runs_dir=_path(runs_dir), device=device, limit=limit
     )
@@ -269,11 +278,12 @@ def load_results(
 
     Args:
         runs: A folder of runs, a run's directory, a run's name or a unique beginning of one; or several of those; None
-            for all runs of the folder that `EVALKIT_RUNS`, the configuration file or the default names.
+            for all runs of the folder that `EVALKIT_RUNS`, the configuration file or the default names. A run of a
+            folder that cannot be read is left out, with a `DamagedRunWarning`.
         latest: Only the latest run of each measurement, as the leaderboard shows them; else repeated runs too.
 
     Raises:
-        StoreError: A run is not there, or cannot be read.
+        StoreError: A run that was named itself is not there, or cannot be read.
 
     Example:
         >>> import tempfile, evalkit
@@ -288,12 +298,20 @@ def load_results(
 
     folder = read_settings().runs_dir
     named = [runs] if isinstance(runs, str | PathLike) else [folder] if runs is None else runs
-    places: dict[Path, Path] = {}
+    by_name: dict[Path, bool] = {}
     for one in map(Path, named):
         several = one == folder or (one.is_dir() and not store.is_run(one))
         for path in store.find_runs(one) if several else [store.resolve_run(str(one), folder)]:
-            places.setdefault(path.resolve(), path)
-    results = sorted((store.read_run(path) for path in places.values()), key=lambda run: run.created)
+            by_name[path.resolve()] = by_name.get(path.resolve(), False) or not several
+    results = []
+    for path, must_be_read in by_name.items():
+        try:
+            results.append(store.read_run(path))
+        except StoreError as error:
+            if must_be_read:
+                raise
+            warnings.warn(f"A run is left out: {error}", DamagedRunWarning, stacklevel=2)
+    results.sort(key=lambda run: run.created)
     frame = results_frame(results)
     if not latest:
         return frame
@@ -310,6 +328,27 @@ def _progress(shown: bool) -> Progress:
     from evalkit.progress import SilentProgress  # noqa: PLC0415 # as above
 
     return SilentProgress()
+
+
+def _check_number(name: str, given: object, *, optional: bool = False) -> None:
+    """Refuse what is no whole number from 1; True is one to `isinstance`.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if not (optional and given is None) and (type(given) is not int or given < 1):
+        raise ConfigError(f"{name}={given!r} is not a whole number from 1.", "Correct it, or leave it out.")
+
+
+def _check_choice(name: str, given: object, among: tuple[str, ...]) -> None:
+    if given not in among:
+        raise ConfigError(f"There is no {name} {given!r}.", f"Choose one of: {', '.join(among)}.")
+
+
+def _check_device(given: object) -> None:
+    from evalkit.opening import Resources
+
+    Resources(cache_dir=Path(), device=str(given))
 
 
 def _path(given: str | PathLike[str] | None) -> Path | None:

@@ -33,6 +33,9 @@ class StoredRun:
 def reopen(run_dir: Path, data_dir: Path, options: Mapping[str, str] | None = None) -> StoredRun:
     """Read a run, and the samples it was made on; no image is read.
 
+    Samples are known by their ids alone, as the run's fingerprint of the data is of the images too: texts of the
+    annotations that were changed since are taken as they are now.
+
     Args:
         run_dir: A run's directory.
         data_dir: The data root with the annotations the run was made on.

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit import registry, store
 from evalkit.adapter import AdapterClass
-from evalkit.checkpoints import DEMO_PREFIX
 from evalkit.content import data_fingerprint, image_refs
 from evalkit.digests import ImageDigests
 from evalkit.engine.local import OnError
@@ -79,6 +78,8 @@ class RunConfig:
     """The task's options, as text."""
     data_name: str = ""
     """Of data that stands in for the task's own: its protocols are named after it, and never after the real data."""
+    variant_name: str = ""
+    """What the run calls its variant, where that is not the one that its weights are asked like."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +91,8 @@ class RunPlan:
     adapter: AdapterClass
     chosen: Chosen
     assistants: tuple[tuple[Assistant, AdapterClass], ...]
-
-    @property
-    def variant(self) -> str:
-        """As `RunResult.variant` has it."""
-        choice = self.chosen.choice
-        if choice.checkpoint is not None and choice.checkpoint.startswith(DEMO_PREFIX):
-            return "miniature"  # whatever variant it is asked like
-        return choice.variant or ("custom" if choice.checkpoint else str(self.adapter.card.variants[0].name))
+    variant: str
+    """As `RunResult.variant` has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +159,7 @@ def run(config: RunConfig, progress: Progress) -> Path:
             metrics=metrics,
             main_metric=plan.task.card.main_metric,
             data_fingerprint=data_fingerprint(samples, bench.digests),
-            limit=config.limit,
+            limit=_limit(config, samples),
             assistants=_identities(plan, weights),
             notes=(
                 *plan.task.notes(samples, predictions),
@@ -206,7 +201,10 @@ def plan_run(config: RunConfig) -> RunPlan:
     for assistant, other in assistants:
         registry.require_extra(other.card)
         require_capabilities(other, assistant.needs, assistant.role)
-    return RunPlan(task=task, adapter=adapter, chosen=chosen, assistants=assistants)
+    variant = chosen.choice.variant or ("custom" if config.checkpoint else str(adapter.card.variants[0].name))
+    return RunPlan(
+        task=task, adapter=adapter, chosen=chosen, assistants=assistants, variant=config.variant_name or variant
+    )
 
 
 def measurement_of(result: RunResult) -> Measurement:
@@ -257,10 +255,15 @@ def measurement(config: RunConfig, progress: Progress, fingerprints: dict[str, s
         task=config.task,
         options=options,
         protocols=_protocols(config, plan, samples, weights),
-        limit=config.limit,
+        limit=_limit(config, samples),
         data_fingerprint=fingerprints[key],
         assistants=_identities(plan, weights),
     )
+
+
+def _limit(config: RunConfig, samples: Sequence[Sample]) -> int | None:
+    """As `RunResult.limit`: a limit above the number of samples leaves none out, and so is none."""
+    return None if config.limit is None or len(samples) < config.limit else config.limit
 
 
 def _weights(config: RunConfig, plan: RunPlan) -> list[tuple[AdapterClass, Checkpoint]]:

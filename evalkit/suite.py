@@ -37,21 +37,6 @@ State = Literal["done", "before", "failed", "skipped"]
 
 ValueT = TypeVar("ValueT")
 
-# what a fault in a plugin's code can raise: the other runs do not suffer from it
-_CRASHES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    MemoryError,
-    NameError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
@@ -341,7 +326,7 @@ def _outcome(
     except EvalkitError as error:
         progress.finish()
         return Outcome(cell=cell, state="failed", reason=str(error))
-    except _CRASHES as error:
+    except Exception as error:  # noqa: BLE001 # a plugin raises what it likes: it is shown, and the other runs go on
         progress.finish()
         return Outcome(
             cell=cell,
@@ -371,8 +356,8 @@ def _done_before(
     alike = [
         (path, result)
         for path, result in stored
-        if (result.model, result.variant, result.task, result.limit)
-        == (config.model, cell.variant, config.task, config.limit)
+        if (result.model, result.variant, result.task) == (config.model, cell.variant, config.task)
+        and result.limit in (config.limit, None)  # a limit above the number of samples is stored as none
     ]
     if not alike:
         return None

@@ -123,7 +123,7 @@ def read_suite(file: Path) -> SuiteFile:
         SuiteError: It cannot be read, or is not TOML. Other problems are in the value, so that all are told at once.
     """
     try:
-        content = tomllib.loads(file.read_text("utf-8"))
+        content = tomllib.loads(file.read_text("utf-8-sig"))  # with the mark that editors on Windows put first
     except (OSError, ValueError, RecursionError) as error:
         detail = error.strerror if isinstance(error, OSError) else error
         raise SuiteError(file, (Problem(place="", text=f"it cannot be read: {detail}."),)) from error

@@ -74,7 +74,7 @@ def test_parameters_are_typed_and_documented(function: Any) -> None:
 
 def test_every_setting_of_a_run_can_be_given() -> None:
     of_evaluate = set(inspect.signature(api.evaluate).parameters)
-    of_runs = set(RunConfig.__dataclass_fields__) - {"torch_threads", "data_name"}  # the demo's own
+    of_runs = set(RunConfig.__dataclass_fields__) - {"torch_threads", "data_name", "variant_name"}  # the demo's own
     assert of_runs <= of_evaluate
 
 
@@ -163,7 +163,12 @@ def test_progress_is_told_on_stderr_where_it_is_wanted(place: Path, capfd: pytes
         ({"model": "clop"}, PluginError, "Did you mean clip"),
         ({"task": "nocaps"}, CapabilityError, "nocaps needs generate"),
         ({"device": "cud"}, ConfigError, "is no device"),
-        ({"dtype": "half"}, ConfigError, "half was asked for"),
+        ({"device": 0}, ConfigError, "'0' is no device"),
+        ({"dtype": "half"}, ConfigError, "There is no dtype 'half'. Choose one of: float32, float16, bfloat16"),
+        ({"on_error": "x"}, ConfigError, "There is no on_error 'x'. Choose one of: stop, skip"),
+        ({"limit": 2.5}, ConfigError, "limit=2.5 is not a whole number from 1"),
+        ({"limit": True}, ConfigError, "limit=True is not a whole number from 1"),
+        ({"threads": None}, ConfigError, "threads=None"),
         ({"limit": 0}, ConfigError, "limit=0 is not a whole number from 1"),
         ({"threads": -1}, ConfigError, "threads=-1"),
         ({"batch_size": 0}, ConfigError, "batch_size=0"),
@@ -180,6 +185,7 @@ def test_errors_are_of_evalkit_and_say_what_to_do(
     given = {"model": "clip", "task": "coco_retrieval", "cache_dir": tmp_path, "runs_dir": tmp_path / "runs"} | changes
     with pytest.raises(kind, match=told):
         evalkit.evaluate(**given)
+    assert not list(tmp_path.iterdir()), "before anything runs"
 
 
 def test_every_argument_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,8 +254,12 @@ def test_a_faulty_suite_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text('[[runs]]\nmodels = ["clop"]\ntasks = ["coco_retrieval"]\n')
     with pytest.raises(EvalkitError, match=r"(?s)has 1 problem.*runs\[1\].models\[1\]: There is no model named 'clop'"):
         evalkit.evaluate_suite(tmp_path / "bad.toml")
-    with pytest.raises(ConfigError, match="limit=0"):
-        evalkit.evaluate_suite(tmp_path / "bad.toml", limit=0)
+    for limit in (0, 2.5, True):
+        with pytest.raises(ConfigError, match=f"limit={limit} is not"):
+            evalkit.evaluate_suite(tmp_path / "bad.toml", limit=limit)  # type: ignore[arg-type] # that is the point
+    for device in ("cud", 0):
+        with pytest.raises(ConfigError, match=f"'{device}' is no device"):
+            evalkit.evaluate_suite(tmp_path / "bad.toml", device=device)  # type: ignore[arg-type] # as above
 
 
 # -- the page of the documentation -------------------------------------------------------------------------------------
@@ -270,6 +280,7 @@ def test_what_the_page_shows_runs(
             exec(compile(content, "docs/python.md", "exec"), names)
             told.append(capsys.readouterr().out)
     assert len(told) == page.count("```python") == 6
+    assert {file.name for file in tmp_path.iterdir()} == {"suite.toml", "python-runs"}, "nothing in results/runs"
     assert "demo-world-coco_retrieval-50/itc+itm@8" in told[1]
     assert "sample_id='" in told[2]
     assert "blip" in told[3]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import doctest
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from evalkit import options
@@ -14,6 +16,9 @@ from evalkit.cli.app import app
 from evalkit.errors import PluginError
 from evalkit.options import field_docs
 from evalkit.registry import adapter_names, all_adapters, all_tasks, converter_names, task_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def listed(*names: str) -> Any:
@@ -77,6 +82,32 @@ def test_help_names_every_converter_and_where_options_are_listed() -> None:
         assert "evalkit list MODEL" in text
         assert "web address" in text
         assert "A,B" in text
+
+
+def test_every_command_has_a_short_flag_for_its_help() -> None:
+    def commands(group: TyperGroup, *before: str) -> Iterator[tuple[str, ...]]:
+        for name, command in group.commands.items():
+            yield (*before, name)
+            if isinstance(command, TyperGroup):
+                yield from commands(command, *before, name)
+
+    root = get_command(app)
+    assert isinstance(root, TyperGroup)
+    every = list(commands(root))
+    assert {("run",), ("data", "prepare"), ("baseline", "save")} <= set(every)
+    for names in ((), *every):
+        short, long = (CliRunner().invoke(app, [*names, flag]) for flag in ("-h", "--help"))
+        assert (short.exit_code, short.stdout) == (0, long.stdout)
+    for name in ("run", "rescore"):
+        assert "Exit code 0: " in CliRunner().invoke(app, [name, "-h"]).stdout
+
+
+def test_the_matrix_as_a_page_by_either_name() -> None:
+    pages = [CliRunner().invoke(app, ["list", "--matrix", "-f", name]) for name in ("md", "markdown")]
+    assert pages[0].exit_code == 0
+    assert pages[0].stdout.startswith("# ")
+    assert pages[0].stdout == pages[1].stdout
+    assert "Add --matrix" in str(CliRunner().invoke(app, ["list", "-f", "md"]).exception)
 
 
 @pytest.mark.parametrize("name", ["vit", "cxc"])

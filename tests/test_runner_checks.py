@@ -58,3 +58,14 @@ def test_few_clusters_are_told_where_the_count_of_samples_hides_them() -> None:
         "The 100 samples are of 4 images, or sets of what shares images: intervals over so few are too narrow to rely"
         " on."
     ]
+
+
+def test_a_limit_that_leaves_nothing_out_is_none(data: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        picture(data / "photos" / f"{number}.png", number)
+    cut, reached, above = (
+        run_task("karpathy_retrieval", ADAPTER.card.name, data, tmp_path, limit=limit)[0] for limit in (2, 3, 4)
+    )
+    assert (cut.limit, cut.complete) == (2, False)
+    assert (reached.limit, reached.complete) == (3, False)  # whether there are more is not known
+    assert (above.limit, above.complete) == (None, True)

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
+import zipfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 SUITES = REPOSITORY / "examples" / "suites"
+
+
+class PluginTrouble(Exception):
+    """What a plugin raises of its own, under no built-in error."""
 
 
 def suite_of(folder: Path, text: str, flags: SuiteSettings | None = None) -> Suite:
@@ -295,16 +301,26 @@ def test_the_papers_suite_is_sound() -> None:
     cells = {(cell.config.model, cell.variant, cell.config.task) for cell in suite.cells}
     assert ("blip", "large", "coco_retrieval") in cells
     assert not any(cell.impossible for cell in suite.cells)
-    assert len(suite.cells) == 25
 
 
-@pytest.mark.parametrize(("name", "cells", "impossible"), [("suite.toml", 4, 0), ("everything.toml", 8, 1)])
-def test_the_files_that_the_page_shows_are_sound(tmp_path: Path, name: str, cells: int, impossible: int) -> None:
+def blocks_of_the_page() -> dict[str, str]:
     page = (REPOSITORY / "docs" / "suites.md").read_text("utf-8")
-    blocks = dict(re.findall(r"^```toml (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    return dict(re.findall(r"^```toml (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+
+
+def test_all_keys_of_the_page_are_sound(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
-    suite = suite_of(tmp_path, blocks[name])
-    assert (len(suite.cells), sum(bool(cell.impossible) for cell in suite.cells)) == (cells, impossible)
+    suite = suite_of(tmp_path, blocks_of_the_page()["everything.toml"])
+    assert (len(suite.cells), sum(bool(cell.impossible) for cell in suite.cells)) == (8, 1)
+
+
+def test_the_suite_of_the_page_is_the_demos_which_runs_below() -> None:
+    """Each stores its limited runs apart from the others."""
+    page = tomllib.loads(blocks_of_the_page()["suite.toml"])
+    demo = tomllib.loads((SUITES / "demo.toml").read_text("utf-8"))
+    assert page["suite"].pop("runs_dir") == "suite-runs"
+    assert (SUITES / demo["suite"].pop("runs_dir")).resolve() == REPOSITORY / "results" / "runs" / "demo-suite"
+    assert page == demo
 
 
 def test_the_page_names_every_key() -> None:
@@ -396,7 +412,8 @@ def test_what_is_done_is_not_done_again(world: World, monkeypatch: pytest.Monkey
 def test_a_single_run_counts_and_its_bytes_are_those_of_the_suite(world: World) -> None:
     folders = {"--data-dir": "data", "--cache-dir": "other-cache", "--runs-dir": "runs"}
     flags = [word for flag, name in folders.items() for word in (flag, str(world.folder / name))]
-    CliRunner().invoke(app, ["run", "--model", "encoder", "--task", "coco_retrieval", *flags])
+    single = CliRunner().invoke(app, ["run", "--model", "encoder", "--task", "coco_retrieval", *flags])
+    assert single.exit_code == 0, single.stderr
     done = world.run()
     assert (done.exit_code, states(done)) == (0, ["done now", "done before"])
     (single,) = [path for path in world.runs() if path.name.endswith("-encoder-coco_retrieval")]
@@ -558,7 +575,15 @@ def three_cells(folder: Path) -> Suite:
 
 @pytest.mark.parametrize(
     "fault",
-    [DataError("gone", "Look."), ZeroDivisionError("by zero"), MemoryError(), RuntimeError("CUDA"), KeyError("x")],
+    [
+        DataError("gone", "Look."),
+        ZeroDivisionError("by zero"),
+        MemoryError(),
+        RuntimeError("CUDA"),
+        zipfile.BadZipFile("x"),
+        EOFError(),
+        PluginTrouble("of its own"),
+    ],
 )
 def test_a_fault_of_one_cell_is_told_and_the_others_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
@@ -576,18 +601,48 @@ def test_a_fault_of_one_cell_is_told_and_the_others_run(
     assert (type(fault).__name__ in failed.traceback) == (not isinstance(fault, DataError))
 
 
-def test_an_interruption_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_goes_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
     def run(config: RunConfig, progress: Any) -> Path:
         if config.task == "flickr30k_retrieval":
-            raise KeyboardInterrupt
+            raise kind
         return Path(config.model)
 
     monkeypatch.setattr("evalkit.suite.run", run)
     outcomes: list[Outcome] = []
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(kind):
         outcomes.extend(run_suite(three_cells(tmp_path), SilentProgress()))
     running = run_suite(three_cells(tmp_path), SilentProgress())
     assert next(running).state == "done"
+
+
+def test_runs_that_read_alike_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(config: RunConfig, progress: Any) -> Path:
+        raise ValueError("gone")
+
+    monkeypatch.setattr("evalkit.suite.run", run)
+    models = '["clip", { name = "vit", checkpoint = "org/a" }, { name = "vit", checkpoint = "org/b" }]'
+    file = tmp_path / "suite.toml"
+    file.write_text(f'[suite]\nruns_dir = "runs"\n[[runs]]\nmodels = {models}\ntasks = ["imagefolder_knn"]\n', "utf-8")
+    lines = CliRunner().invoke(app, ["run", "--suite", str(file)]).stdout.splitlines()[1:]
+    assert [line.partition("imagefolder_knn")[2].strip() for line in lines] == [
+        "ValueError: gone",
+        "[runs[1]: models[2] x tasks[1]]  ValueError: gone",
+        "[runs[1]: models[3] x tasks[1]]  ValueError: gone",
+    ]
+
+
+def test_a_limit_that_leaves_no_sample_out_is_done_once(world: World) -> None:
+    assert states(world.run("--limit", "1000")) == ["done now"] * 2
+    assert states(world.run("--limit", "1000")) == ["done before"] * 2
+    assert states(world.run()) == ["done before"] * 2
+
+
+def test_a_file_as_editors_on_windows_write_it(tmp_path: Path) -> None:
+    (tmp_path / "suite.toml").write_bytes(b"\xef\xbb\xbf" + RUNS.replace("\n", "\r\n").encode())
+    assert len(plan_suite(read_suite(tmp_path / "suite.toml")).cells) == 1
 
 
 def test_hostile_names_and_reasons_are_inert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -605,6 +660,23 @@ def test_hostile_names_and_reasons_are_inert(tmp_path: Path, monkeypatch: pytest
 
 
 # -- the demo ----------------------------------------------------------------------------------------------------------
+def test_other_weights_on_the_demos_world(tmp_path: Path) -> None:
+    text = """
+        [suite]
+        demo = true
+        cache_dir = "cache"
+        [[runs]]
+        models = ["blip2", { name = "blip2", checkpoint = "./mine" }]
+        tasks = ["vqav2"]
+    """
+    (tmp_path / "mine").mkdir()
+    mini, mine = suite_of(tmp_path, text).cells
+    assert (mini.variant, mine.variant) == ("miniature", "custom")
+    assert mine.config.checkpoint == str(tmp_path / "mine")
+    same = replace(mine.config, checkpoint=mini.config.checkpoint, variant_name="miniature")
+    assert same == mini.config, "all but the weights is the demo's"
+
+
 def test_the_demo_suite_runs_and_a_second_time_asks_nothing(tmp_path: Path) -> None:
     folders = ["--cache-dir", str(tmp_path / "cache"), "--runs-dir", str(tmp_path / "runs")]
     command = ["run", "--suite", str(SUITES / "demo.toml"), *folders]

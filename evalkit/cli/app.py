@@ -36,6 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Evaluate vision-language models by the official protocols.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
 
@@ -43,6 +44,7 @@ class ListFormat(StrEnum):
     """How the matrix is written."""
 
     rich = "rich"
+    md = "md"
     markdown = "markdown"
 
 
@@ -76,7 +78,8 @@ def run(
     revision: Revision = None,
     model_option: ModelOptions = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="On the generated world, with a miniature that evalkit carries; offline.")
+        bool,
+        typer.Option("--demo", help="On the generated world, with a miniature that evalkit carries, or --checkpoint."),
     ] = False,
     data_dir: DataDir = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples; marks the run.")] = None,
@@ -101,9 +104,11 @@ def run(
     cache_dir: CacheDir = None,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Evaluate a model on a task, or the runs of a suite, and show the numbers.
+    """Evaluate a model on a task, or the runs of a suite.
 
     Every answer is kept as it comes: the same command continues a run that was stopped. Flags override a suite's file.
+
+    Exit code 0: done; 1: a run of the suite failed; 2: error; 130: stopped by Ctrl-C.
     """
     if suite is not None:
         from evalkit.cli.suite import suite_command
@@ -178,7 +183,8 @@ def list_(
     ] = None,
     matrix: Annotated[bool, typer.Option("--matrix", help="Say why, where a model cannot run a task.")] = False,
     format: Annotated[
-        ListFormat, typer.Option("--format", "-f", help="markdown: the matrix as a page, with weights and papers.")
+        ListFormat,
+        typer.Option("--format", "-f", help="md or markdown: the matrix as a page, with weights and papers."),
     ] = ListFormat.rich,
 ) -> None:
     """Tasks, models, and what runs with what; or all about some of them."""

@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from evalkit.task import TaskClass
 
 
-def list_command(*, matrix: bool, format: Literal["rich", "markdown"]) -> None:
+def list_command(*, matrix: bool, format: Literal["rich", "md", "markdown"]) -> None:
     """Print tasks, models, and the matrix of what runs with what.
 
     Args:
         matrix: Every pair of task and model; where a model cannot run a task, why.
-        format: `markdown`: the matrix alone, as a page.
+        format: `md` or `markdown`: the matrix alone, as a page.
 
     Raises:
         ConfigError: The matrix is the only thing that is written as a page.
     """
-    if format == "markdown":
+    if format != "rich":
         if not matrix:
-            raise ConfigError("--format markdown writes the matrix.", "Add --matrix.")
+            raise ConfigError("--format md writes the matrix.", "Add --matrix.")
         from evalkit.matrix import cells, markdown  # noqa: PLC0415 # reads the published numbers, which a list does without
 
         stdout().out(markdown(cells()), end="", highlight=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal
 
 from rich.cells import cell_len
@@ -13,10 +14,11 @@ from evalkit.cli.console import stderr, stdout
 from evalkit.cli.progress import ConsoleProgress
 from evalkit.demo.running import demo_config
 from evalkit.errors import ConfigError
+from evalkit.report.board import number
 from evalkit.report.terminal import encodable
 from evalkit.report.text import inert
 from evalkit.store import read_run
-from evalkit.suite import Outcome, State, Suite, plan_suite, run_suite
+from evalkit.suite import Cell, Outcome, State, Suite, plan_suite, run_suite
 from evalkit.suite_file import SuiteError, SuiteSettings, read_suite
 
 if TYPE_CHECKING:
@@ -119,9 +121,13 @@ def _tell(outcome: Outcome) -> None:
 
 def _print_summary(suite: Suite, outcomes: list[Outcome]) -> None:
     """A line a run: what became of it, its main number, and where it lies or why it does not."""
-    rows = [(_SHOWN[each.state], *_cells(each)) for each in outcomes]
-    for cell in suite.cells[len(outcomes) :]:
-        rows.append((_SHOWN["not reached"], cell.config.model, cell.config.task, ""))
+    alike = Counter(map(_names, suite.cells))
+    rows = []
+    for cell, outcome in zip_longest(suite.cells, outcomes):
+        state, ending = (_SHOWN["not reached"], "") if outcome is None else (_SHOWN[outcome.state], _ending(outcome))
+        if alike[_names(cell)] > 1:  # in what they differ, as weights or options, stands in the file
+            ending = f"[{cell.place.partition(' (')[0]}]  {ending}"
+        rows.append((state, *_names(cell), ending))
     widths = [max(cell_len(row[column]) for row in rows) for column in range(3)] if rows else []
     states = Counter(row[0] for row in rows)
     counted = ", ".join(f"{states[shown]} {shown}" for shown in _SHOWN.values() if states[shown])
@@ -137,14 +143,18 @@ def _print_summary(suite: Suite, outcomes: list[Outcome]) -> None:
         stdout().print(Text(encodable(line.plain, stdout().encoding), spans=line.spans, style=line.style))
 
 
-def _cells(outcome: Outcome) -> tuple[str, str, str]:
-    """Model, task, and the last column."""
-    config, variant = outcome.cell.config, outcome.cell.variant
-    model = f"{config.model} ({variant})" if variant else config.model
+def _names(cell: Cell) -> tuple[str, str]:
+    """Model and task."""
+    model = f"{cell.config.model} ({cell.variant})" if cell.variant else cell.config.model
+    return inert(model), inert(cell.config.task)
+
+
+def _ending(outcome: Outcome) -> str:
+    """The main number and the run, or why there is none."""
     if outcome.run_dir is None:
-        return inert(model), inert(config.task), _one_line(outcome.reason)
+        return _one_line(outcome.reason)
     result = read_run(outcome.run_dir)
-    return inert(f"{result.model} ({result.variant})"), inert(result.task), inert(f"{_number(result)}  {result.run_id}")
+    return inert(f"{_number(result)}  {result.run_id}")
 
 
 def _number(result: RunResult) -> str:
@@ -152,7 +162,9 @@ def _number(result: RunResult) -> str:
     found = [metric for metric in result.metrics if metric.metric == result.main_metric]
     text = f"no {result.main_metric} here: the answers are not public"
     if found:
-        text = f"{result.main_metric} {found[-1].value:.1f} [{found[-1].low:.1f}, {found[-1].high:.1f}]"
+        one = found[-1]
+        value, low, high = (number(each, one.unit) for each in (one.value, one.low, one.high))
+        text = f"{one.metric} {value} [{low}, {high}]"
     if result.limit is not None:
         text += f", the first {result.limit} samples"
     if result.counts.failed:

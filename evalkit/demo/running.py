@@ -36,29 +36,38 @@ def demo_cells() -> tuple[tuple[str, str], ...]:
 
 
 def demo_config(config: RunConfig) -> RunConfig:
-    """A run with the demo's data and weights in place of the real ones.
+    """A run with the demo's data in place of the real one, and with a miniature where no checkpoint is named.
+
+    With a checkpoint all but the weights is as with the miniature, so the numbers of both are comparable.
 
     Raises:
-        ConfigError: The task is none that the world has files of, or no miniature is made for it; or data or weights
-            were named too.
+        ConfigError: The task is none that the world has files of; or no checkpoint is named, and no miniature is made
+            for the task, or its weights are described all the same.
     """
-    if config.checkpoint is not None or config.revision is not None or config.variant is not None:
-        raise ConfigError("--demo brings weights of its own.", "Leave out --checkpoint, --revision and --variant.")
+    if config.checkpoint is None and (config.revision is not None or config.variant is not None):
+        raise ConfigError(
+            "--demo brings weights of its own.",
+            "Leave out --revision and --variant, or name other weights too with --checkpoint.",
+        )
     if config.task not in (*TASKS, *ALSO):
         raise ConfigError(
             f"The demo world has no files for {config.task}.", f"It has some for {', '.join((*TASKS, *ALSO))}."
         )
     miniature = _miniature_for(config.model, config.task)
     if miniature is None:
-        models = ", ".join(dict.fromkeys(model for model, task in _cells(config.task)))
-        raise ConfigError(
-            f"The demo has no miniature of {config.model} for {config.task}.", f"It has one of: {models or 'none'}."
-        )
+        if config.checkpoint is None:
+            models = ", ".join(dict.fromkeys(model for model, task in _cells(config.task)))
+            raise ConfigError(
+                f"The demo has no miniature of {config.model} for {config.task}.", f"It has one of: {models or 'none'}."
+            )
+        miniature = Miniature(folder="", model=config.model)  # so nothing is taken from one
+    own = f"{DEMO_PREFIX}{miniature.folder}"
     return replace(
         config,
         data_dir=demo_world(config.cache_dir),
-        checkpoint=f"{DEMO_PREFIX}{miniature.folder}",
-        variant=miniature.variant,
+        checkpoint=config.checkpoint or own,
+        variant=config.variant or miniature.variant,
+        variant_name="miniature" if config.checkpoint in (None, own) else "custom",
         options={**_options_for(miniature, config.task), **config.options},
         data_name="demo-world",
         # miniatures are too small to share, and with one thread every machine adds up in the same order

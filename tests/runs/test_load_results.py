@@ -100,10 +100,19 @@ def test_no_run_gives_a_frame_with_the_columns(tmp_path: Path, runs_dir: Path, m
         assert frame.dtypes.to_dict() == whole.dtypes.to_dict()
 
 
-def test_a_damaged_run_is_an_error_that_names_it(runs_dir: Path) -> None:
+def test_a_damaged_run_of_a_folder_is_left_out_with_a_warning_that_names_it(runs_dir: Path) -> None:
     (runs_dir / NEW / "metrics.json").write_text("{")
-    with pytest.raises(StoreError, match=f"{NEW}.*malformed"):
-        evalkit.load_results(runs_dir)
+    with pytest.warns(evalkit.DamagedRunWarning, match=f"A run is left out: .*{NEW}.*malformed") as told:
+        frame = evalkit.load_results(runs_dir)
+    assert [one.filename for one in told] == [__file__]
+    assert set(frame["run"]) == {OLD, "20260104T000000-siglip"}
+
+
+def test_a_damaged_run_that_was_named_is_an_error(runs_dir: Path) -> None:
+    (runs_dir / NEW / "metrics.json").write_text("{")
+    for named in (runs_dir / NEW, [runs_dir, runs_dir / NEW], [str(runs_dir / NEW), runs_dir]):
+        with pytest.raises(StoreError, match=f"{NEW}.*malformed"):
+            evalkit.load_results(named)
 
 
 def test_the_order_of_rows_is_that_of_the_records(runs_dir: Path) -> None:
