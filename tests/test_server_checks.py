@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -154,7 +156,12 @@ def test_the_rounds_that_each_split_asks_for() -> None:
         ("dev-850-0-0,True\n" * 2 + "dev-850-1-0,True\n", "identifier dev-850-0-0 occurs 2 times"),
         ("dev-850-0-0,True\ndev-850-1-0,True\ndev-1-1-1,True\n", "identifier dev-1-1-1 is not of this split"),
         ("dev-850-0-0,1\ndev-850-1-0,True\n", "the verdict of dev-850-0-0 is '1', not True or False"),
-        ("dev-850-0-0,True,x\ndev-850-1-0,True\n", "line 1 is 'dev-850-0-0,True,x', not an identifier, a comma"),
+        ("dev-850-0-0, True\ndev-850-1-0,True\n", "the verdict of dev-850-0-0 is ' True', not True or False"),
+        ("dev-850-0-0,True ,x\ndev-850-1-0,True\n", "the verdict of dev-850-0-0 is 'True ', not True or False"),
+        ("dev-850-0-0 ,True\ndev-850-1-0,True\n", "identifier dev-850-0-0  is not of this split"),
+        ("dev-850-0-0\ndev-850-1-0,True\n", "line 1 is 'dev-850-0-0', not an identifier, a comma"),
+        ("dev-850-0-0,True\n \ndev-850-1-0,True\n", "line 2 is '', not an identifier, a comma"),
+        ("\ufeffdev-850-0-0,True\ndev-850-1-0,True\n", "it begins with a byte order mark"),
         ("dev-850-0-0,True\n\ndev-850-1-0,True\n", "line 2 is '', not an identifier, a comma"),
         ("identifier,prediction\n", "the verdict of identifier is 'prediction', not True or False"),
     ],
@@ -162,6 +169,52 @@ def test_the_rounds_that_each_split_asks_for() -> None:
 def test_what_is_wrong_with_verdicts(content: str, problem: str) -> None:
     told = found(content, NLVR2)
     assert told and told[0].startswith(problem), told
+
+
+def official_score(content: str, labels: dict[str, str]) -> float:
+    """What `nlvr2/eval/metrics.py` does with a file; other entries, which it overlooks, are an error here."""
+    predictions = {}
+    for line in io.StringIO(content, newline=None).readlines():
+        fields = line.strip().split(",")
+        predictions[fields[0]] = fields[1]
+    if set(predictions) != set(labels):
+        raise KeyError
+    return sum(predictions[one].lower() == label.lower() for one, label in labels.items()) / len(labels)
+
+
+BLANKS = ("", " ", "\t", "\r", "\xa0", "\ufeff")
+LINES = [
+    f"{before}dev-850-0-0{left},{right}{verdict}{after}{rest}"
+    for before, left, right, after in itertools.product(BLANKS, repeat=4)
+    for verdict in ("True", "true", "FALSE", "yes", "")
+    for rest in ("", ",", ",0.9", ", False")
+] + ["", " ", ",", "dev-850-0-0", "dev-850-0-0;True", '"dev-850-0-0","True"']
+
+
+def test_verdicts_pass_where_the_official_script_reads_what_stands_there() -> None:
+    """Of two lines the second one is right: what is scored as it looks passes, and nothing else."""
+    passed = 0
+    for line in LINES:
+        content = f"{line}\ndev-850-1-0,True\n"
+        seen = next((one for one in ("true", "false") if one in line.lower().partition(",")[2].split(",")[0]), "")
+        try:
+            scores = {
+                label: official_score(content, {"dev-850-0-0": label, "dev-850-1-0": "True"})
+                for label in ("True", "False")
+            }
+        except (KeyError, IndexError):
+            scores = {}
+        as_it_looks = bool(seen) and scores.get(seen.capitalize()) == 1
+        accepted = not found(content, NLVR2)
+        assert accepted == as_it_looks, repr(line)
+        passed += accepted
+    assert 0 < passed < len(LINES)
+
+
+def test_a_name_that_occurs_twice_in_an_object() -> None:
+    twice = '[{"question_id": 100, "answer": "no", "answer": "yes"}]'
+    assert found(twice, VQA) == ["it is not JSON ('answer' occurs twice in one object)"]
+    assert found("\ufeff[]", VQA) == ["it begins with a byte order mark, which no official code expects"]
 
 
 def test_many_problems_are_counted_and_the_first_are_told() -> None:

@@ -91,7 +91,9 @@ def test_the_servers_file_is_written_likewise(tmp_path: Path, monkeypatch: pytes
     result = SimpleNamespace(protocols=(protocol,))
     stored = SimpleNamespace(result=result, task=task, predictions=(), samples=())
     monkeypatch.setattr(export.store, "resolve_run", lambda *_: run)
-    monkeypatch.setattr(export.store, "read_run", lambda _: SimpleNamespace(limit=None, task="vqav2"))
+    monkeypatch.setattr(
+        export.store, "read_run", lambda _: SimpleNamespace(limit=None, task="vqav2", protocols=(protocol,))
+    )
     monkeypatch.setattr(export, "reopen", lambda *_: stored)
     monkeypatch.setattr(export, "server_file", lambda *_: b"[]")
     (tmp_path / "link.json").symlink_to(tmp_path / "real.json")

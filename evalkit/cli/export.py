@@ -12,6 +12,7 @@ from evalkit.errors import DataError, StoreError, remedies_for
 from evalkit.options import parse_options, parse_pairs
 from evalkit.registry import load_task
 from evalkit.reopening import reopen
+from evalkit.report.layouts import DEMO, world
 from evalkit.report.model_index import model_index
 from evalkit.report.server_checks import advice, check_server_file, expected_of
 from evalkit.report.server_files import empty_answers, keys_of, server_file
@@ -37,8 +38,8 @@ def export_command(
     """Check that the run answers every sample of its split, and write the server's file.
 
     Raises:
-        StoreError: The run was limited or is on a part of the split, and `allow_subset` does not say that it may be; or
-            the file cannot be written.
+        StoreError: The run was limited, or is on a part of the split or on the demo's world, and `allow_subset` does
+            not say that it may be; or the file cannot be written.
         DataError: The run's samples are not those of the split, or one has no answer; or the file is not what the
             server takes.
         ConfigError: The format is not one for these answers.
@@ -49,24 +50,29 @@ def export_command(
     result = store.read_run(run_dir)
     kind = load_task(result.task).prediction_type
     keys_of(kind, format)
-    limit = result.limit
-    if limit is not None and not allow_subset:
+    if world(result.protocols[-1].name) == DEMO and not allow_subset:
         raise StoreError(
-            f"The run {run_dir.name} has the first {limit} samples only, and the server takes whole splits.",
+            f"The run {run_dir.name} is on the demo's generated world, which no server has.",
+            "Run it without --demo, or write the file all the same, to see its form, with --allow-subset.",
+        )
+    if result.limit is not None and not allow_subset:
+        raise StoreError(
+            f"The run {run_dir.name} has the first {result.limit} samples only, and the server takes whole splits.",
             "Run it without --limit, or write the file all the same with --allow-subset.",
         )
     data_root = read_settings(data_dir=data_dir).data_dir if data_dir else store.read_data_dir(run_dir)
     stored = reopen(run_dir, data_root)
-    protocol, official = stored.result.protocols[-1].name, stored.task.splits[stored.task.split].protocol
+    protocol, official = result.protocols[-1].name, stored.task.splits[stored.task.split].protocol
     if protocol != official and not allow_subset:
         raise StoreError(
             f"The run answers {protocol}, which is not the whole of {official}, and the server takes whole splits.",
             "Run it on the whole annotation file, or write the file all the same with --allow-subset.",
         )
     content = server_file(stored.predictions, format)
-    check_server_file(content, expected_of(kind, stored.samples), f"The file of {run_dir.name}")
+    expected = expected_of(kind, stored.samples)
+    check_server_file(content, expected, f"The file of {run_dir.name}")
     _write(content, output)
-    _note(f"{len(stored.predictions)} answers, one for every sample of {protocol}.")
+    _note(f"{len(expected.asked):,} answers, all to {protocol}, each once.")
     if empty := empty_answers(stored.predictions):
         _note(f"{empty} of them are empty, or no verdict; the server counts them as wrong.")
     if told := advice(protocol):

@@ -24,6 +24,7 @@ from evalkit.families.question_answering import QuestionAnsweringTask
 from evalkit.families.retrieval import RetrievalTask
 from evalkit.families.statements import StatementTask
 from evalkit.registry import load_task
+from evalkit.report.layouts import DEMO, OFFICIAL, world
 from evalkit.report.records import latest_only, pairs
 from evalkit.report.text import inert
 
@@ -113,7 +114,7 @@ def _check_complete(run: RunResult) -> None:
         problem = f"has the first {run.limit} samples only (--limit)"
     elif run.counts.failed:
         problem = f"is incomplete: {run.counts.failed} of {run.counts.samples} samples failed"
-    elif part := next((one.name for one in run.protocols if "-subset-" in one.name or _generated(one.name)), ""):
+    elif part := next((one.name for one in run.protocols if world(one.name) != OFFICIAL), ""):
         problem = f"is on {part}, which is not a whole official split"
     else:
         return
@@ -121,11 +122,6 @@ def _check_complete(run: RunResult) -> None:
         f"The run {run.run_id} {problem}, and a model card's numbers are read as those of whole splits.",
         "Run it on the whole split, or write the numbers all the same, marked, with --allow-subset.",
     )
-
-
-def _generated(protocol: str) -> bool:
-    """Whether it was measured on the demo's world, which is none of a benchmark's data."""
-    return protocol.startswith("demo-world-")
 
 
 def _own_name(run: RunResult) -> str:
@@ -143,7 +139,7 @@ def _eval_result(record: Record, run: RunResult, source_url: str | None) -> Eval
         task_type=kind,
         task_name=inert(record.task),
         dataset_type=inert(record.task),
-        dataset_name="evalkit's generated world" if _generated(record.protocol_name) else inert(data_set),
+        dataset_name="evalkit's generated world" if world(record.protocol_name) == DEMO else inert(data_set),
         dataset_config=inert(record.protocol_name),
         dataset_split=inert(record.split),
         # the hub's own grouping merges what differs in nothing else, so the samples' digest must stand here

@@ -102,12 +102,14 @@ def problems(content: bytes, expected: Expected) -> list[str]:
         text = content.decode()
     except UnicodeDecodeError as error:
         return [f"it is not UTF-8 (byte {error.start})"]
+    if text.startswith("\ufeff"):
+        return ["it begins with a byte order mark, which no official code expects"]
     if expected.key == "identifier":
         found = list(_line_problems(text, expected))
-        keys: list[Key] = [line.partition(",")[0].strip() for line in _lines(text)]
+        keys: list[Key] = [fields[0] for fields in _lines(text)]
     else:
         try:
-            rows = json.loads(text, parse_constant=_refuse_constant)
+            rows = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
             return [f"it is not JSON ({error})"]
         if not isinstance(rows, list):
@@ -119,6 +121,15 @@ def problems(content: bytes, expected: Expected) -> list[str]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object whose keys are all different: of equal ones the reader would take the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"{_shown(twice)} occurs twice in one object")
+    return found
 
 
 def _count_problems(keys: Sequence[Key], expected: Expected) -> Iterator[str]:
@@ -204,17 +215,19 @@ def _shown(value: object) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 # Lines: NLVR2
 # ---------------------------------------------------------------------------------------------------------------------
-def _lines(text: str) -> list[str]:
-    """As the official script reads them: an empty one, but for the end of the file, is one too, and makes it fail."""
-    return [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
+def _lines(text: str) -> list[list[str]]:
+    """As the official script takes lines apart: blanks belong to a field, but for those at both ends of the line.
+
+    It reads two fields and ignores others. An empty line is one too, and makes it fail.
+    """
+    return [line.strip().split(",") for line in io.StringIO(text, newline=None)]
 
 
 def _line_problems(text: str, expected: Expected) -> Iterator[str]:
-    for number, line in enumerate(_lines(text), 1):
-        identifier, *values = line.split(",")
-        if len(values) != 1:
-            yield f"line {number} is {_shown(line)}, not an {expected.key}, a comma and a verdict"
-        elif values[0].strip().lower() not in VERDICTS:
+    for number, (identifier, *values) in enumerate(_lines(text), 1):
+        if not values:
+            yield f"line {number} is {_shown(identifier)}, not an {expected.key}, a comma and a verdict"
+        elif values[0].lower() not in VERDICTS:
             yield f"the verdict of {_name(identifier)} is {_shown(values[0])}, not True or False"
 
 

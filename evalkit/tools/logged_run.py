@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.errors import PluginError
+from evalkit.errors import PluginError, install_extra
 from evalkit.report.text import inert
 from evalkit.store.secrets import mask, mask_all
 
@@ -100,6 +100,4 @@ def require_tracker(module: str, extra: str) -> None:
     spec = importlib.util.find_spec(module)
     # a folder of that name, such as wandb makes where it runs, is found as a package without a file
     if spec is None or spec.origin is None:
-        raise PluginError(
-            f"Logging to {extra} needs {module}, which is not installed.", f"Run: pip install 'evalkit[{extra}]'"
-        )
+        raise PluginError(f"Logging to {extra} needs {module}, which is not installed.", f"Run: {install_extra(extra)}")
