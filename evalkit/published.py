@@ -118,10 +118,15 @@ class Cause:
         return _fits(metric, self.metrics)
 
 
-SIGNS = ("dtype", "other_weights", "domain_sizes", "route", "prompt", "split", "checkpoint")
-"""`dtype`: the run is not in float32. `other_weights`: its weights are not of the commit that the card pins.
-`domain_sizes`: its nocaps domains have not the sizes that fit the official server. `route`, `prompt`, `split` and
-`checkpoint`: the run's are not the row's."""
+SIGNS = (
+    *("dtype", "float32", "other_weights", "tuned_on", "other_data", "val", "domain_sizes"),
+    *("rank_rule", "rerank_k", "prompt"),
+)
+"""`dtype`: the run is not in float32; `float32`: it is. `other_weights`: its weights are not of the commit that the
+card pins. `tuned_on`: they are of another `-coco` or `-flickr` than the row's. `other_data`: a part of the row's split,
+or others. `val`: it is of val, the row of another split. `domain_sizes`: its nocaps domains have not the sizes that fit
+the official server. `rank_rule`: its route is `rank`, the row's `rank_paper`. `rerank_k`: its second stage looked at
+another number of candidates. `prompt`: it is not the row's."""
 
 
 def _fits(text: str, patterns: tuple[str, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Any
 import pytest
 
 from evalkit.errors import DataError
+from evalkit.options import parse_options
 from evalkit.published import CAUSES_FILE, PublishedResult, read_causes, read_published
-from evalkit.registry import all_adapters, all_tasks
+from evalkit.registry import all_adapters, all_tasks, load_adapter, load_task, profile
 from evalkit.report.attempts import Obstacle, plan
+from evalkit.suite import plan_suite
+from evalkit.suite_file import read_suite
 
 ROOT = Path(__file__).parent.parent
 RESULTS = read_published()
@@ -54,6 +58,7 @@ METRICS = {
     "nocaps": _CAPTIONS | {f"{name}_{domain}" for name in ("cider", "spice") for domain in ("in", "near", "out")},
     "vqav2": {"accuracy"},
     "nlvr2": {"accuracy", "consistency"},
+    "imagenet_zeroshot": {"acc1", "acc5"},
     "visdial": {"mrr", "r@1", "r@5", "r@10", "mean_rank", "ndcg"},
 }
 """Task -> numbers that its runs give; `test_reproduce.py` compares with runs."""
@@ -67,7 +72,9 @@ def fault(row: PublishedResult) -> str:
         return f"{row.task} gives no {', '.join(sorted(unknown))}"
     task_class = all_tasks()[row.task]
     name = row.protocol.partition("/")[0]
-    splits = getattr(task_class, "splits", None) or {"test": SimpleNamespace(protocol=task_class.card.protocol)}
+    splits = getattr(task_class, "splits", None) or {
+        getattr(task_class, "split", "test"): SimpleNamespace(protocol=task_class.card.protocol)
+    }
     if row.split not in splits or splits[row.split].protocol != name:
         return f"{row.task} has no split {row.split} of the name {name}"
     public = row.task != "vqav2" or row.split in ("val", "minival")
@@ -148,6 +155,13 @@ def test_numbers_have_the_decimals_of_their_table() -> None:
     assert one("BLIP-L", "coco_retrieval").printed("i2t_r@1") == "82.4"
 
 
+def test_clip_benchmarks_numbers_are_those_of_its_table(shared_fixtures: Path) -> None:
+    from tools.published_clip_benchmark import document
+
+    source = shared_fixtures / "zeroshot" / "clip_benchmark_published_results.csv"
+    assert document(source) == (ROOT / "results" / "published" / "clip_benchmark.toml").read_text("utf-8")
+
+
 def test_open_clips_numbers_are_those_of_its_table(shared_fixtures: Path) -> None:
     from tools.published_open_clip import document
 
@@ -161,6 +175,37 @@ def test_the_page_of_the_documentation_is_up_to_date() -> None:
     text = (ROOT / "docs" / "reproducing.md").read_text("utf-8")
     assert page(text) == text, "write it again: python -m tools.reproducing_page docs/reproducing.md"
     assert all(f"### {cause.id}\n" in text for cause in read_causes())
+
+
+# -- the suite that measures them --------------------------------------------------------------------------------------
+def measured(model: str, variant: str, source: str, task: str, options: Mapping[str, str]) -> tuple[object, ...]:
+    """What decides whose numbers a run gives: weights, split, route, candidates and prompt."""
+    task_class = load_task(task)
+    asked = task_class(parse_options(task_class.options_type, options, task))
+    route = asked.route(profile(load_adapter(model), variant)).name
+    candidates = (int(options.get("rerank_k", 0)) or task_class.default_rerank_k) if "itm" in route else None
+    return (model, variant, source, task, getattr(asked, "split", ""), route, candidates, options.get("prompt", ""))
+
+
+def test_the_papers_suite_measures_every_published_number_with_pinned_weights_and_nothing_else() -> None:
+    cells = {}
+    for cell in plan_suite(read_suite(ROOT / "examples" / "suites" / "papers.toml")).cells:
+        config = cell.config
+        task_class = load_task(config.task)
+        task = task_class(parse_options(task_class.options_type, config.options, config.task))
+        model = profile(load_adapter(config.model), cell.variant)
+        of_card = model.checkpoint(task.route(model).purpose or task_class.card.purpose)
+        assert of_card is not None, cell.place
+        source = config.checkpoint or of_card.source
+        cells[measured(config.model, cell.variant, source, config.task, config.options)] = cell.place
+    rows = set()
+    for row in RESULTS:
+        planned = plan(row)
+        attempt = planned.attempt if isinstance(planned, Obstacle) else planned
+        if attempt is not None and attempt.variant:
+            rows.add(measured(row.model, attempt.variant, attempt.checkpoint, row.task, attempt.options))
+    assert sorted(place for key, place in cells.items() if key not in rows) == []
+    assert sorted(map(str, rows - set(cells))) == []
 
 
 # -- causes ------------------------------------------------------------------------------------------------------------
@@ -188,6 +233,13 @@ def test_a_cause_applies_by_all_of_its_patterns() -> None:
     assert causes["nocaps-domain-sizes"].explains("cider_in")
     assert not causes["nocaps-domain-sizes"].explains("cider")
     assert not causes["nocaps-domain-sizes"].concerns(one("Qwen-VL", "nocaps", "val"))
+
+
+def test_the_original_file_is_that_of_the_row() -> None:
+    """BLIP's README has one file for each of the two rows."""
+    (remedy,) = (cause.remedy for cause in read_causes() if cause.id == "blip-vqa-384")
+    assert "model_vqa.pth is BLIP-B 129M" in remedy
+    assert "model_base_vqa_capfilt_large.pth beside it BLIP-B CapFilt-L" in remedy
 
 
 CAUSE = """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -176,6 +178,7 @@ def test_rows_go_on_after_a_failure(reproduce: Command, first: RunResult, tmp_pa
     assert "error: The data root" in done.err
     assert "not tried: Lost" in done.err
     assert "published rows: 1 reproduced, 1 failed, 1 not tried" in done.err
+    assert "--list" not in done.err
 
 
 def test_what_cannot_be_run_is_refused_before_any_work(reproduce: Command, place: Path) -> None:
@@ -183,7 +186,8 @@ def test_what_cannot_be_run_is_refused_before_any_work(reproduce: Command, place
     done = reproduce("blip", "vqav2", "--variant", "base-capfilt-large")
     assert done.code == 2
     assert "the answers of vqav2 test-dev are not public" in done.err
-    assert "evalkit export RUN --format vqa" in done.err
+    assert "\n  evalkit export RUN --format vqa -o answers.json\n" in done.err
+    assert "-o split=test-std -o route=rank_paper\n" in done.err
     done = reproduce("clip", rows=[row('{ "t2i_r@1" = 50.0 }', checkpoint="", note="nobody has the weights")])
     assert done.code == 2
     assert "no checkpoint is on record for it (nobody has the weights)" in done.err
@@ -217,7 +221,7 @@ def test_the_list_says_what_is_needed(reproduce: Command) -> None:
     assert "Salesforce/blip-itm-large-coco at fef05cafc05298067cbbca00b125749394a77a6f" in done.out
     assert "protocol: coco-karpathy-5k/itc+itm@256" in done.out
     assert "i2t_r@1 82.4" in done.out
-    assert "Not to be reproduced by a run here:" in done.out
+    assert "By an evaluation server alone" in done.out
     whole = reproduce("--list")
     assert "VD-BERT" in whole.out
     assert "LLaVA-1.5 7B" in whole.out
@@ -242,32 +246,115 @@ def test_other_formats_are_alone_on_stdout(reproduce: Command, first: RunResult,
     assert document["not_tried"][0]["kind"] == "no weights"
 
 
-def test_what_a_server_gave_is_judged(reproduce: Command, first: RunResult, place: Path) -> None:
-    protocol = replace(first.protocols[-1], name="vqav2-test-dev", route="rank_paper", prompt="{question}")
-    stored = replace(
-        first,
-        run_id="20260101T000000-blip-vqav2",
-        model="blip",
-        task="vqav2",
-        checkpoint="Salesforce/blip-vqa-base",
-        options={"split": "test-dev"},
-        protocols=(protocol,),
-        metrics=(),
-    )
-    run_dir = store.write_run(place / "served", stored, [Prediction(sample_id="1", failure=None)], place)
-    judge = ("blip", "vqav2", "--run", str(run_dir))
+@pytest.fixture
+def served(first: RunResult, place: Path) -> Callable[..., str]:
+    """A run of BLIP over a split of VQAv2 whose answers are not public."""
+
+    def make(split: str = "test-std", name: str = "vqav2-test-std") -> str:
+        stored = replace(
+            first,
+            run_id="20260101T000000-blip-vqav2",
+            model="blip",
+            variant="base",
+            task="vqav2",
+            checkpoint="Salesforce/blip-vqa-base",
+            options={"split": split},
+            protocols=(replace(first.protocols[-1], name=name, route="rank_paper", prompt="{question}"),),
+            metrics=(),
+        )
+        return str(store.write_run(place / name, stored, [Prediction(sample_id="1", failure=None)], place))
+
+    return make
+
+
+def test_one_file_is_judged_by_both_phases_of_its_server(reproduce: Command, served: Callable[..., str]) -> None:
+    judge = ("blip", "vqav2", "--run", served())
     done = reproduce(*judge)
     assert done.code == 2
     assert "has no numbers: the answers of its split are not public" in done.err
-    done = reproduce(*judge, "--server-number", "accuracy=78.24")
-    assert (done.code, done.out.count("verdict: reproduced")) == (0, 1)
-    assert "what the evaluation server gave, as you say" in done.out
+    assert "--server-number test-dev=VALUE" in done.err
+    done = reproduce(*judge, "--server-number", "test-dev=78.24")
+    assert (done.code, done.out.count("verdict:")) == (0, 1)
     assert "BLIP-B 129M on vqav2, split test-dev" in done.out
-    done = reproduce(*judge, "--server-number", "accuracy=77.42")
-    assert done.code == 1
-    assert "not known" in done.out
-    assert reproduce(*judge, "--server-number", "accuracy=nan").code == 2
-    assert reproduce("--run", first.run_id, "--server-number", "accuracy=1").code == 2
+    assert "verdict: reproduced" in done.out
+    assert "what the evaluation server gave, as you say" in done.out
+    done = reproduce(*judge, "--server-number", "test-dev=78.24", "--server-number", "test-std.accuracy=70")
+    assert (done.code, done.out.count("verdict: reproduced"), done.out.count("verdict: off")) == (1, 1, 1)
+    assert "BLIP-B 129M on vqav2, split test-std" in done.out
+    near = reproduce(*judge, "--server-number", "test-dev=78.20")
+    assert (near.code, near.out.count("verdict: within noise")) == (0, 1)
+    ranked_by_todays_rule = reproduce(*judge, "--server-number", "test-dev=77.42")
+    assert ranked_by_todays_rule.code == 1
+
+
+def test_the_pages_example_is_of_the_rows_that_it_names(reproduce: Command, served: Callable[..., str]) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "reproducing.md").read_text("utf-8")
+    (arguments,) = re.findall(r"^evalkit reproduce (--run RUN .*)$", page, re.MULTILINE)
+    done = reproduce(*arguments.replace("RUN", served()).split())
+    assert (done.code, done.out.count("verdict: reproduced")) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("number", "problem"),
+    [
+        ("accuracy=78.24", "Name the phase: --server-number test-dev=78.24 or --server-number test-std=78.24."),
+        ("val=78.24", "is of no phase that takes the answers to test-std"),
+        ("test-dev=nan", "is no number"),
+        ("test-dev=many", "is no number"),
+        ("test-dev", "is no number"),
+    ],
+)
+def test_a_servers_number_without_a_phase_or_a_value_is_refused(
+    reproduce: Command, served: Callable[..., str], number: str, problem: str
+) -> None:
+    done = reproduce("--run", served(), "--server-number", number)
+    assert done.code == 2
+    assert problem in done.err
+
+
+def test_a_servers_number_of_a_run_that_is_measured_here_is_refused(reproduce: Command, first: RunResult) -> None:
+    assert "has numbers of its own" in reproduce("--run", first.run_id, "--server-number", "test-dev=1").err
+
+
+def test_the_file_of_one_phase_and_of_a_part_of_the_split(reproduce: Command, served: Callable[..., str]) -> None:
+    of_dev = served("test-dev", "vqav2-test-dev")
+    assert reproduce("--run", of_dev, "--server-number", "accuracy=78.24").code == 0
+    assert "is of no phase" in reproduce("--run", of_dev, "--server-number", "test-std=78.24").err
+    part = reproduce("--run", served(name="vqav2-test-std-subset-80"), "--server-number", "test-dev=78.24")
+    assert part.code == 3
+    assert "the protocol is vqav2-test-dev-subset-80/rank_paper" in part.out
+    assert "contaminated" not in part.out
+
+
+def test_a_runs_own_variant_narrows_the_rows(reproduce: Command, first: RunResult, place: Path) -> None:
+    """A copy of the weights is held against the one row that is of its size, and not against nine."""
+    size = replace(first, variant="base-patch32")
+    run_dir = store.write_run(place / "size", size, [Prediction(sample_id="1", failure=None)], place)
+    done = reproduce("clip", "coco_retrieval", "--run", str(run_dir))
+    assert (done.code, done.out.count("verdict:")) == (3, 1)
+    assert done.out.startswith("CLIP B/32 on coco_retrieval")
+    assert "1. other-data (the run shows it)" in done.out
+    assert reproduce("--run", str(run_dir), "--checkpoint", "./copy").code == 3
+    named = reproduce("--run", first.run_id, "--checkpoint", "./copy")
+    assert named.code == 2
+    assert "--checkpoint names one set of weights, and the rows are of several" in named.err
+
+
+def test_rows_that_cannot_be_compared_are_a_line_each(reproduce: Command, first: RunResult) -> None:
+    done = reproduce("--run", first.run_id)
+    assert done.code == 3
+    assert len(done.out.splitlines()) == 3 + 9
+    assert done.out.count("the protocol is demo-world-coco_retrieval-200/itc") == 1
+    assert "the weights are demo:clip, and the row's openai/clip-vit-base-patch32" in done.out
+    assert "the run's option prompt" not in done.out  # told of the protocol already
+
+
+def test_an_output_that_nobody_reads_is_no_verdict(first: RunResult, place: Path) -> None:
+    command = [sys.executable, "-m", "evalkit", "reproduce", "--run", first.run_id, "--runs-dir", str(place / "runs")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait() == 2
 
 
 def test_a_run_that_was_asked_otherwise_is_not_comparable(reproduce: Command, first: RunResult, place: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from click.exceptions import Exit
 from rich.text import Text
 
 from evalkit import store
@@ -15,18 +14,25 @@ from evalkit.cli.console import print_error, stderr, stdout
 from evalkit.cli.progress import ConsoleProgress
 from evalkit.errors import ConfigError, EvalkitError, remedies_for
 from evalkit.opening import Dtype
-from evalkit.options import parse_pairs
 from evalkit.published import Cause, PublishedResult, read_causes, read_published
 from evalkit.registry import load_adapter
 from evalkit.report.attempts import Attempt, Obstacle, departures, plan
 from evalkit.report.records import records_of
 from evalkit.report.reproduction import Reproduction, exit_code, judge
-from evalkit.report.reproduction_formats import attempt_lines, obstacle_line, terminal_lines, to_json, to_markdown
+from evalkit.report.reproduction_formats import (
+    attempt_lines,
+    incomparable_lines,
+    obstacle_line,
+    obstacle_lines,
+    terminal_lines,
+    to_json,
+    to_markdown,
+)
+from evalkit.report.server_numbers import SERVER_NOTE, phases, with_server_numbers
 from evalkit.report.terminal import encodable
 from evalkit.report.text import inert
 from evalkit.runner import RunConfig, run
 from evalkit.settings import Settings, read_settings
-from evalkit.types import MetricValue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,25 +88,22 @@ def list_command(wanted: Wanted) -> None:
         if isinstance(one, Attempt):
             for line in attempt_lines(one):
                 _print(line)
-    obstacles = [one for one in plans if isinstance(one, Obstacle)]
-    if obstacles:
-        _print("Not to be reproduced by a run here:")
-    for obstacle in obstacles:
-        _print(f"  {inert(obstacle_line(obstacle))}")
+    for line in obstacle_lines([one for one in plans if isinstance(one, Obstacle)]):
+        _print(line)
 
 
 def reproduce_command(wanted: Wanted, running: Running, folders: Folders, *, format: str) -> None:
     """Run each published protocol, compare, and exit by the verdicts: 0, 1 off, 2 error, 3 not comparable.
 
     Raises:
-        ConfigError: No row is as wanted, or none can be measured here.
+        ConfigError: No row is as wanted, or the rows are of other weights than those that are named.
     """
     plans = [plan(row, checkpoint=running.checkpoint, revision=running.revision) for row in _rows(wanted)]
     attempts = [one for one in plans if isinstance(one, Attempt)]
     obstacles = [one for one in plans if isinstance(one, Obstacle)]
     if not attempts:
-        raise _nothing_to_try(obstacles)
-    _check_one_weight(attempts, running)
+        _stop(obstacles)
+    _check_one_weight([one.row for one in attempts], running.checkpoint)
     causes, settings = read_causes(wanted.published_dir), folders.settings()
     done: list[Reproduction] = []
     failures = 0
@@ -116,7 +119,7 @@ def reproduce_command(wanted: Wanted, running: Running, folders: Folders, *, for
     if format != "rich":
         _emit((to_json if format == "json" else to_markdown)(done, obstacles))
     _summary(done, obstacles, failures)
-    sys.exit(2 if failures else exit_code([one.verdict for one in done]))
+    raise Exit(2 if failures else exit_code([one.verdict for one in done]))
 
 
 def judge_command(
@@ -135,7 +138,8 @@ def judge_command(
         wanted: Which rows.
         folders: Where runs lie.
         checkpoint: Weights that the user takes for the published ones.
-        server_numbers: `NAME=VALUE`: what an evaluation server gave for the run's exported file.
+        server_numbers: What an evaluation server gave for the run's exported file, as `PHASE=VALUE`; see
+            `evalkit.report.server_numbers`.
         format: `rich`, `md` or `json`.
 
     Raises:
@@ -151,23 +155,34 @@ def judge_command(
             "Name the run's own model and task.",
         )
     rows = _rows(replace(wanted, model=result.model, task=result.task))
+    if wanted.variant is None and wanted.label is None:
+        of_run = [row for row in rows if result.checkpoint == row.checkpoint or result.variant == row.variant]
+        rows = of_run or rows
+    _check_one_weight(rows, checkpoint)
     if server_numbers:
-        result = _with_server_numbers(result, server_numbers)
+        result = with_server_numbers(result, server_numbers)
+        given = {one.split for one in result.metrics}  # the phases that the user names
+        rows = [row for row in rows if row.split in given] or rows
     if not result.metrics:
         raise ConfigError(
             f"{path.name} has no numbers: the answers of its split are not public.",
-            f"Write the server's file: evalkit export {path.name}. What the server then says is judged with"
-            " --server-number.",
+            f"Write the server's file: evalkit export {path.name} -o answers.json. What the server then says is judged"
+            f" with --server-number {phases(result.task, result.options.get('split', ''))[0]}=VALUE.",
         )
     causes = read_causes(wanted.published_dir)
     judged = [_judge(row, result, causes, checkpoint) for row in rows]
+    if server_numbers:
+        judged = [replace(one, notes=(*one.notes, SERVER_NOTE)) for one in judged]
     told = [one for one in judged if not one.reasons] or judged
-    if format == "rich":
+    if format != "rich":
+        _emit((to_json if format == "json" else to_markdown)(told, []))
+    elif len(told) > 1 and told[0].reasons:  # none is comparable: not all of their numbers and causes
+        for line in incomparable_lines(told):
+            _print(line)
+    else:
         for one in told:
             _show(one)
-    else:
-        _emit((to_json if format == "json" else to_markdown)(told, []))
-    sys.exit(exit_code([one.verdict for one in told]))
+    raise Exit(exit_code([one.verdict for one in told]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -192,23 +207,26 @@ def _rows(wanted: Wanted) -> list[PublishedResult]:
     return found
 
 
-def _nothing_to_try(obstacles: Sequence[Obstacle]) -> ConfigError:
+def _stop(obstacles: Sequence[Obstacle]) -> NoReturn:
+    """Say why nothing can be measured here, what can be done all the same, and exit."""
     first = obstacles[0]
     row = first.row
-    others = f" ({len(obstacles) - 1} further rows neither.)" if len(obstacles) > 1 else ""
-    return ConfigError(
-        f"{row.label}, {row.task} {row.split} cannot be reproduced by a run here: {first.problem}{others}", first.remedy
-    )
+    others = f" (Nor can {len(obstacles) - 1} more, which --list names.)" if len(obstacles) > 1 else ""
+    problem = f"{row.label}, {row.task} {row.split} cannot be reproduced by a run here: {first.problem}{others}"
+    print_error(ConfigError(problem, first.remedy))
+    for step in first.steps():
+        stderr().print(Text(inert(f"  {step}")))
+    raise Exit(2)
 
 
-def _check_one_weight(attempts: Sequence[Attempt], running: Running) -> None:
+def _check_one_weight(rows: Sequence[PublishedResult], checkpoint: str | None) -> None:
     """Weights that the user names are those of one published checkpoint.
 
     Raises:
         ConfigError: The rows are of several.
     """
-    published = {(one.row.label, one.row.checkpoint) for one in attempts}
-    if running.checkpoint is not None and len(published) > 1:
+    published = {(row.label, row.checkpoint) for row in rows}
+    if checkpoint is not None and len(published) > 1:
         labels = ", ".join(sorted({repr(label) for label, _ in published}))
         raise ConfigError(
             f"--checkpoint names one set of weights, and the rows are of several: {labels}.",
@@ -229,7 +247,7 @@ def _reproduce(attempt: Attempt, running: Running, settings: Settings, causes: S
             run_dir = run(_config(attempt, running, settings), ConsoleProgress())
     except KeyboardInterrupt:
         stderr().print("stopped: the same command continues")
-        sys.exit(130)
+        raise Exit(130) from None
     judged = _judge(row, store.read_run(run_dir), causes, running.checkpoint)
     return replace(judged, notes=(*judged.notes, *attempt.notes))
 
@@ -276,38 +294,6 @@ def _pinned(row: PublishedResult) -> str | None:
     return refs[0].revision if refs else None
 
 
-def _with_server_numbers(result: RunResult, given: Sequence[str]) -> RunResult:
-    """The run with the numbers that its server gave; nobody knows their intervals.
-
-    Raises:
-        ConfigError: The run has numbers of its own, or what is given is no number.
-    """
-    if result.metrics:
-        raise ConfigError(
-            f"{result.run_id} has numbers of its own.", "Leave out --server-number: it is for splits without answers."
-        )
-    numbers = []
-    for name, text in parse_pairs(given).items():
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise ConfigError(f"--server-number {name}={text} is no number.", "Write, for example, accuracy=78.25.")
-        numbers.append(
-            MetricValue(
-                metric=name,
-                split=result.options.get("split", ""),
-                protocol=result.protocols[-1].id,
-                value=value,
-                low=math.nan,
-                high=math.nan,
-                n=result.counts.samples - result.counts.failed,
-            )
-        )
-    return replace(result, metrics=tuple(numbers))
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Output
 # ---------------------------------------------------------------------------------------------------------------------
@@ -325,6 +311,8 @@ def _summary(done: Sequence[Reproduction], obstacles: Sequence[Obstacle], failur
 def _summary_lines(done: Sequence[Reproduction], obstacles: Sequence[Obstacle], failures: int) -> Iterator[str]:
     for obstacle in obstacles:
         yield f"not tried: {obstacle_line(obstacle)}"
+    if any(obstacle.attempt for obstacle in obstacles):
+        yield "The commands for what a server measures: --list."
     verdicts = [one.verdict for one in done]
     counted = [f"{verdicts.count(one)} {one}" for one in dict.fromkeys(verdicts)]
     if failures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,7 @@ from evalkit.checkpoints import DEMO_PREFIX
 from evalkit.errors import ConfigError, EvalkitError
 from evalkit.options import options_as_text, parse_options
 from evalkit.published import PublishedResult
+from evalkit.report.server_numbers import FILE_OF
 
 if TYPE_CHECKING:
     from evalkit.task import TaskClass
@@ -46,9 +48,9 @@ class Attempt:
             parts.append("--demo")
         else:
             parts += [f"--variant {self.variant}"] if self.variant else []
-            parts.append(f"--checkpoint {self.checkpoint}")
-            parts += [f"--revision {self.revision}"] if self.revision else []
-        parts += [f"-o {name}={_quoted(value)}" for name, value in self.options.items()]
+            parts.append(f"--checkpoint {shlex.quote(self.checkpoint)}")
+            parts += [f"--revision {shlex.quote(self.revision)}"] if self.revision else []
+        parts += [f"-o {name}={shlex.quote(value)}" for name, value in self.options.items()]
         return " ".join(parts)
 
 
@@ -61,6 +63,18 @@ class Obstacle:
     """`impossible`: the row names what is not there, or a protocol that no run of its model has."""
     problem: str
     remedy: str
+    attempt: Attempt | None = None
+    """Of what a server measures: the run that answers its questions."""
+
+    def steps(self) -> tuple[str, ...]:
+        """The commands that lead to a verdict all the same; none where there are none."""
+        if self.attempt is None:
+            return ()
+        return (
+            self.attempt.command(),
+            f"evalkit export RUN --format {self.row.server} -o answers.json",
+            f"evalkit reproduce --run RUN --server-number {self.row.split}=VALUE",
+        )
 
 
 def plan(row: PublishedResult, *, checkpoint: str | None = None, revision: str | None = None) -> Attempt | Obstacle:
@@ -107,7 +121,9 @@ def departures(row: PublishedResult, options: Mapping[str, str]) -> tuple[str, .
     return tuple(
         f"the run's option {name} is {options[name]!r}, and a run for the row has {planned[name]!r}"
         for name in _ASKING
-        if name in planned and options.get(name, planned[name]) != planned[name]
+        if name in planned
+        and not (name == "prompt" and row.prompt)  # the protocol has it
+        and options.get(name, planned[name]) != planned[name]
     )
 
 
@@ -137,12 +153,13 @@ def _plan(row: PublishedResult, source: str, of_row: bool, revision: str | None)
         notes=notes,
     )
     if row.server:
+        file = FILE_OF.get((row.task, row.split), row.split)
         return Obstacle(
             row=row,
             kind="server",
             problem=f"the answers of {row.task} {row.split} are not public: its server measures, and no run here can.",
-            remedy=f"Write the server's file: {attempt.command()}; then: evalkit export RUN --format {row.server}."
-            f" Judge what it says: evalkit reproduce {row.model} {row.task} --run RUN --server-number NAME=VALUE",
+            remedy="Run, write the server's file, send it, and judge what the server says.",
+            attempt=replace(attempt, options={**options, "split": file}),
         )
     if of_row and variant is None and not demo:
         note = f"the card pins no revision of {source}: what the hub has now is taken"
@@ -207,7 +224,3 @@ def _protocol(task: Any, route: Route, row: PublishedResult) -> str:
 
 def _why(row: PublishedResult) -> str:
     return f" ({row.note})" if row.note else ""
-
-
-def _quoted(value: str) -> str:
-    return f"'{value}'" if set(value) & set(" {}$") else value

@@ -1,7 +1,8 @@
 """A run beside the published row that it is to reproduce: a verdict a number, and what is known to cause a difference.
 
 A number is `reproduced` if it is what the source prints, at the precision it prints: no further from it than half a
-unit of its last decimal. Else it is `within noise` if the published number lies in our 95 % interval, and `off` if not.
+unit of its last decimal. Else it is `within noise` if the published number lies in our 95 % interval, and `off` if not;
+without an interval, `not comparable`.
 The interval is of other test sets of the same kind. An evaluation is deterministic, and two on one test set should not
 differ by its noise: `within noise` says that a reader of the number would draw the same conclusion, no more.
 """
@@ -100,7 +101,8 @@ def judge(
     shown = measured or {one.metric: one for one in records if one.route == any_record.route}
     numbers = tuple(_judged(row, name, shown.get(name), comparable=not reasons) for name in row.metrics)
     verdict: Verdict = max((one.verdict for one in numbers), key=_WORST.index)
-    signs = _signs(row, any_record, measured, (accepted_checkpoint, pinned))
+    known = (accepted_checkpoint, pinned)
+    signs = _signs(row, any_record, measured, known)
     return Reproduction(
         row=row,
         run=any_record.run,
@@ -108,7 +110,7 @@ def judge(
         reasons=reasons,
         numbers=numbers,
         causes=_told(row, numbers, causes, signs, comparable=not reasons),
-        notes=tuple(_notes(row, any_record, numbers, accepted_checkpoint, comparable=not reasons)),
+        notes=tuple(_notes(row, any_record, numbers, signs, known, comparable=not reasons)),
     )
 
 
@@ -129,6 +131,8 @@ def verdict_of(ours: float, published: float, decimals: int, low: float, high: f
     """
     if abs(ours - published) <= 0.5 * 10.0**-decimals + _SLACK:
         return "reproduced"
+    if math.isnan(ours + low + high):
+        return "not comparable"
     return "within noise" if low <= published <= high else "off"
 
 
@@ -136,7 +140,7 @@ def _reasons(row: PublishedResult, record: Record, measured: bool, accepted: str
     if record.task != row.task or record.model != row.model:
         yield f"the run is of {record.model} on {record.task}, the row of {row.model or 'no adapter'} on {row.task}"
         return
-    if record.limit is not None:
+    if record.limit is not None and record.limit <= record.samples:
         yield f"only the first {record.limit} samples were evaluated (--limit): such a run can reproduce nothing"
     if record.failed:
         yield f"{record.failed} of {record.samples} samples failed"
@@ -160,7 +164,8 @@ def _judged(row: PublishedResult, metric: str, record: Record | None, *, compara
         return JudgedNumber(
             metric=metric, published=published, printed=printed, decimals=decimals, verdict="not comparable"
         )
-    verdict = verdict_of(record.value, published, decimals, record.low, record.high)
+    low, high = _interval(record)
+    verdict = verdict_of(record.value, published, decimals, low, high)
     return JudgedNumber(
         metric=metric,
         published=published,
@@ -169,25 +174,42 @@ def _judged(row: PublishedResult, metric: str, record: Record | None, *, compara
         verdict=verdict if comparable else "not comparable",
         unit=record.unit,
         ours=record.value,
-        low=record.low,
-        high=record.high,
+        low=low,
+        high=high,
     )
 
 
+def _interval(record: Record) -> tuple[float, float]:
+    """The bootstrap's; where all or no clusters are right, which no resample changes, by the rule of three."""
+    if record.unit != "%" or not record.low == record.value == record.high or record.value not in (0, 100):
+        return record.low, record.high
+    room = 100 * min(1, 3 / (record.clusters or record.n or 1))
+    return max(0, record.low - room), min(100, record.high + room)
+
+
 def _notes(
-    row: PublishedResult, record: Record, numbers: Sequence[JudgedNumber], accepted: str | None, *, comparable: bool
+    row: PublishedResult,
+    record: Record,
+    numbers: Sequence[JudgedNumber],
+    signs: dict[str, bool],
+    known: tuple[str | None, str | None],
+    *,
+    comparable: bool,
 ) -> Iterator[str]:
+    accepted, pinned = known
     if row.note:
         yield row.note
     missing = [one.metric for one in numbers if one.ours is None]
-    if comparable and any(one.low is not None and math.isnan(one.low) for one in numbers):
-        yield "numbers without an interval are what the evaluation server gave, as you say"
     if comparable and missing:
         yield f"the run has no {', '.join(missing)}, of which nothing can be said"
     if comparable and not row.data_fingerprint:
         yield f"data fingerprint {record.data_fingerprint}: none of the official data is on record to compare it with"
     if comparable and row.checkpoint != record.checkpoint:
         yield f"weights: {accepted} ({record.checkpoint_digest}), which you take for the published ones"
+    elif comparable and signs["other_weights"]:
+        yield f"weights: {record.checkpoint_digest}, and the card pins commit:{pinned}"
+    if comparable and signs["dtype"]:
+        yield f"precision: {record.dtype}, and not float32"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -205,17 +227,31 @@ def _signs(
         known: The weights that the user takes for the published ones, and the commit that the card pins.
     """
     accepted, pinned = known
-    domains = {name: measured.get(f"cider_{name}") for name in _NOCAPS_SIZES}
+    name, _, route = row.protocol.partition("/")
+    domains = {of: measured.get(f"cider_{of}") for of in _NOCAPS_SIZES}
     return {
         "dtype": record.dtype not in ("", "float32"),
+        "float32": record.dtype == "float32",
         "other_weights": record.checkpoint != row.checkpoint
         or (pinned is not None and record.checkpoint_digest not in (pinned, f"commit:{pinned}")),
-        "domain_sizes": any(one is not None and one.n != _NOCAPS_SIZES[name] for name, one in domains.items()),
-        "route": record.route != row.protocol.partition("/")[2],
+        "tuned_on": record.checkpoint not in (row.checkpoint, accepted)
+        and _trunk(record.checkpoint) == _trunk(row.checkpoint),
+        "other_data": record.split == row.split and record.protocol_name != name,
+        "val": record.split != row.split and record.split in ("val", "minival"),
+        "domain_sizes": any(one is not None and one.n != _NOCAPS_SIZES[of] for of, one in domains.items()),
+        "rank_rule": (record.route, route) == ("rank", "rank_paper"),
+        "rerank_k": record.route != route and record.route.partition("@")[0] == route.partition("@")[0],
         "prompt": bool(row.prompt) and record.prompt != row.prompt,
-        "split": record.split != row.split,
-        "checkpoint": record.checkpoint not in (row.checkpoint, accepted),
     }
+
+
+def _trunk(checkpoint: str) -> str:
+    """What fine-tuned weights of one kind share.
+
+    >>> _trunk("Salesforce/blip-itm-large-coco")
+    'Salesforce/blip-itm-large'
+    """
+    return checkpoint.removesuffix("-coco").removesuffix("-flickr")
 
 
 def _told(
@@ -228,7 +264,8 @@ def _told(
 ) -> tuple[ToldCause, ...]:
     """A cause that leaves a sign is told where the run shows it, others where a number is not reproduced.
 
-    Of a run that cannot be compared only the first: its numbers say nothing.
+    One whose size is known, and fits no difference, is not told. Of a run that cannot be compared only what leaves a
+    sign is: its numbers say nothing.
     """
     differing = [one for one in numbers if one.verdict in ("within noise", "off")]
     ranked: list[tuple[tuple[int, int], ToldCause]] = []
@@ -238,10 +275,8 @@ def _told(
                 ranked.append(((0, cause.likelihood), ToldCause(cause=cause, why="the run shows it")))
             continue
         moved = [one.difference for one in differing if cause.explains(one.metric) and one.difference is not None]
-        if not moved:
-            continue
-        fits = cause.shift is not None and any(cause.shift[0] <= one <= cause.shift[1] for one in moved)
-        why = "" if cause.shift is None else "its size fits" if fits else "its size does not fit"
-        place = 1 if fits else 3 if cause.shift is not None else 2
-        ranked.append(((place, cause.likelihood), ToldCause(cause=cause, why=why)))
+        if cause.shift is None and moved:
+            ranked.append(((2, cause.likelihood), ToldCause(cause=cause, why="")))
+        elif cause.shift and any(cause.shift[0] <= one <= cause.shift[1] for one in moved):
+            ranked.append(((1, cause.likelihood), ToldCause(cause=cause, why="its size fits")))
     return tuple(told for _, told in sorted(ranked, key=lambda each: each[0]))

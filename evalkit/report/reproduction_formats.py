@@ -12,6 +12,7 @@ from evalkit.report.text import inert, markdown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from evalkit.published import PublishedResult
     from evalkit.report.attempts import Attempt, Obstacle
     from evalkit.report.reproduction import JudgedNumber, Reproduction, ToldCause
 
@@ -58,6 +59,18 @@ def terminal_lines(reproduction: Reproduction) -> Iterator[str]:
         yield f"       try: {inert(told.cause.remedy)}"
 
 
+def incomparable_lines(reproductions: Sequence[Reproduction]) -> Iterator[str]:
+    """Several rows that one run cannot be compared with, a line each after what is true of all; inert."""
+    first = reproductions[0]
+    shared = [reason for reason in first.reasons if all(reason in one.reasons for one in reproductions)]
+    yield inert(f"{first.run} cannot be compared with any of {len(reproductions)} published rows:")
+    yield from (inert(f"  all: {reason}") for reason in shared)
+    for one in reproductions:
+        own = "; ".join(reason for reason in one.reasons if reason not in shared)
+        yield inert(f"  {title(one)}{f': {own}' if own else ''}")
+    yield "--label or --variant shows one of them, with its numbers and what makes them differ."
+
+
 def _cause(told: ToldCause) -> str:
     return f"{told.cause.id}{f' ({told.why})' if told.why else ''}: {told.cause.text}"
 
@@ -84,7 +97,11 @@ def to_markdown(reproductions: Sequence[Reproduction], obstacles: Sequence[Obsta
         told += [f"cause {_cause(each)} Effect: {each.cause.effect}. Try: {each.cause.remedy}" for each in one.causes]
         parts.append("\n".join([*lines, *([""] if told else []), *(f"- {markdown(line)}" for line in told)]))
     if obstacles:
-        lines = [f"- {markdown(obstacle_line(one))}" for one in obstacles]
+        lines = [
+            line
+            for one in obstacles
+            for line in (f"- {markdown(obstacle_line(one))}", *(f"  - {markdown(step)}" for step in one.steps()))
+        ]
         parts.append("\n".join(["### Not tried", "", *lines]))
     return "\n\n".join(parts) + "\n"
 
@@ -103,7 +120,8 @@ def to_json(reproductions: Sequence[Reproduction], obstacles: Sequence[Obstacle]
                 for one in reproductions
             ],
             "not_tried": [
-                {**_row(one), "kind": one.kind, "problem": one.problem, "remedy": one.remedy} for one in obstacles
+                {**_row(one), "kind": one.kind, "problem": one.problem, "remedy": one.remedy, "steps": one.steps()}
+                for one in obstacles
             ],
         }
     )
@@ -116,17 +134,57 @@ def _row(one: Reproduction | Obstacle) -> dict[str, object]:
 
 def obstacle_line(obstacle: Obstacle) -> str:
     """A row that cannot be measured here, and what can be done."""
-    row = obstacle.row
-    return f"{row.label}, {row.task} {row.split} ({row.table}): {obstacle.problem} {obstacle.remedy}".rstrip()
+    return f"{_named(obstacle.row)}: {obstacle.problem} {obstacle.remedy}".rstrip()
+
+
+def obstacle_lines(obstacles: Sequence[Obstacle]) -> Iterator[str]:
+    """All rows that cannot be measured here, by what is in their way; inert.
+
+    What is the same for several rows is told once: the reason, a run whose answers several phases of a server take, and
+    what is done with each run.
+    """
+    runs: dict[str, list[PublishedResult]] = {}
+    then: dict[str, list[str]] = {}
+    for one in obstacles:
+        if steps := one.steps():
+            runs.setdefault(steps[0], []).append(one.row)
+            then.setdefault(steps[1], []).append(f"--server-number {one.row.split}=VALUE")
+    if runs:
+        yield "By an evaluation server alone, as the answers are not public; the run writes its file:"
+    for command, rows in runs.items():
+        yield from (inert(f"  {_named(row)}: {_numbers(row)}") for row in rows)
+        yield inert(f"    {command}")
+    for export, numbers in then.items():
+        yield "  Then write the file, send it, and judge what the server says:"
+        yield inert(f"    {export}")
+        yield inert(f"    evalkit reproduce --run RUN {' '.join(dict.fromkeys(numbers))}")
+    for kind, heading in _HEADINGS_OF.items():
+        if found := [one for one in obstacles if one.kind == kind]:
+            yield heading
+            yield from (inert(f"  {_named(one.row)}: {one.row.note or one.problem}") for one in found)
+
+
+_HEADINGS_OF = {
+    "no weights": "No checkpoint is on record; if you have the weights, name them with --checkpoint:",
+    "no adapter": "No adapter runs these; only their numbers can be compared:",
+    "impossible": "These rows are wrong:",
+}
+
+
+def _named(row: PublishedResult) -> str:
+    return f"{row.label}, {row.task} {row.split} ({row.table})"
+
+
+def _numbers(row: PublishedResult) -> str:
+    return ", ".join(f"{name} {row.printed(name)}" for name in row.metrics)
 
 
 def attempt_lines(attempt: Attempt) -> Iterator[str]:
     """What can be reproduced, and what is needed for it; inert."""
     row = attempt.row
     at = f" at {attempt.revision}" if attempt.revision else ""
-    numbers = ", ".join(f"{name} {row.printed(name)}" for name in row.metrics)
     yield inert(f"{row.label} on {row.task}, split {row.split}: {row.paper}, {row.table}")
-    yield inert(f"  numbers:  {numbers}")
+    yield inert(f"  numbers:  {_numbers(row)}")
     yield inert(f"  protocol: {row.protocol}{f', prompt {row.prompt!r}' if row.prompt else ''}")
     yield inert(f"  weights:  {attempt.checkpoint}{at}")
     if attempt.demo:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from evalkit.published import Cause, PublishedResult, read_causes
+from evalkit.published import Cause, PublishedResult, read_causes, read_published
 from evalkit.report.attempts import Attempt, Obstacle, plan
 from evalkit.report.records import records_of
 from evalkit.report.reproduction import Reproduction, exit_code, judge, verdict_of
-from evalkit.report.reproduction_formats import attempt_lines, cells, terminal_lines, to_json, to_markdown
+from evalkit.report.reproduction_formats import (
+    attempt_lines,
+    cells,
+    obstacle_lines,
+    terminal_lines,
+    to_json,
+    to_markdown,
+)
 from evalkit.types import MetricValue, Protocol, RunResult
 
 PINNED = "0123456789" * 4
@@ -67,7 +75,7 @@ def ids(reproduction: Reproduction) -> list[str]:
         (3.204, 3.2, 2, "reproduced"),
         (3.206, 3.2, 2, "within noise"),
         (59.1, 57.9, 1, "off"),
-        (math.nan, 57.9, 1, "off"),
+        (math.nan, 57.9, 1, "not comparable"),
     ],
 )
 def test_a_number_is_judged_at_the_sources_precision(
@@ -76,9 +84,39 @@ def test_a_number_is_judged_at_the_sources_precision(
     assert verdict_of(ours, published, decimals, ours - 1, ours + 1) == verdict
 
 
-def test_without_an_interval_nothing_is_noise() -> None:
-    assert verdict_of(78.26, 78.25, 2, math.nan, math.nan) == "off"
+def test_without_an_interval_nothing_is_said_of_a_difference() -> None:
+    assert verdict_of(78.26, 78.25, 2, math.nan, math.nan) == "not comparable"
     assert verdict_of(78.25, 78.25, 2, math.nan, math.nan) == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("ours", "published", "clusters", "verdict"),
+    [
+        (100.0, 99.9, 1000, "within noise"),
+        (100.0, 99.7, 1000, "within noise"),
+        (100.0, 99.6, 1000, "off"),
+        (100.0, 99.9, 31000, "off"),
+        (0.0, 0.2, 1000, "within noise"),
+        (0.0, 0.4, 1000, "off"),
+    ],
+)
+def test_a_number_without_a_single_error_has_the_interval_of_the_rule_of_three(
+    make_run: Callable[..., RunResult],
+    make_metric: Callable[..., MetricValue],
+    ours: float,
+    published: float,
+    clusters: int,
+    verdict: str,
+) -> None:
+    flat = make_metric(value=ours, low=ours, high=ours, n=5 * clusters, clusters=clusters)
+    found = judged(make_run(metrics=(flat,)), replace(ROW, metrics={"t2i_r@1": published}))
+    assert found.verdict == verdict
+    (number,) = found.numbers
+    assert number.low is not None
+    assert number.high is not None
+    assert 0 <= number.low <= ours <= number.high <= 100
+    ranks = make_run(metrics=(replace(flat, unit="rank"),))
+    assert judged(ranks, replace(ROW, metrics={"t2i_r@1": published})).verdict == "off"
 
 
 def test_the_worst_number_decides(make_run: Callable[..., RunResult]) -> None:
@@ -165,19 +203,31 @@ def test_weights_that_the_user_takes_for_the_published_ones(make_run: Callable[.
 # -- causes ------------------------------------------------------------------------------------------------------------
 def test_causes_come_by_what_the_run_shows_then_by_size_then_by_likelihood(make_run: Callable[..., RunResult]) -> None:
     noise = replace(ROW, metrics={"t2i_r@1": 39.0})
-    assert ids(judged(make_run(), noise)) == ["small", "any", "seldom", "large"]
+    assert ids(judged(make_run(), noise)) == ["small", "any", "seldom"]
     off = replace(ROW, metrics={"t2i_r@1": 20.0})
-    assert ids(judged(make_run(), off)) == ["large", "any", "seldom", "small"]
+    assert ids(judged(make_run(), off)) == ["large", "any", "seldom"]
     run = make_run()
     half = replace(run, environment={**run.environment, "dtype": "float16"})
     found = judged(half, off)
-    assert ids(found) == ["dtype", "large", "any", "seldom", "small"]
-    assert [told.why for told in found.causes] == ["the run shows it", "its size fits", "", "", "its size does not fit"]
+    assert ids(found) == ["dtype", "large", "any", "seldom"]
+    assert [told.why for told in found.causes] == ["the run shows it", "its size fits", "", ""]
 
 
-def test_a_reproduced_run_has_no_causes_told(make_run: Callable[..., RunResult]) -> None:
+def test_a_reproduced_run_has_no_causes_told_and_yet_says_what_it_is_of(make_run: Callable[..., RunResult]) -> None:
     run = make_run()
-    assert ids(judged(replace(run, environment={**run.environment, "dtype": "float16"}))) == []
+    half = judged(replace(run, environment={**run.environment, "dtype": "float16"}))
+    assert (half.verdict, ids(half)) == ("reproduced", [])
+    assert "precision: float16, and not float32" in half.notes
+    other = judged(make_run(checkpoint_digest="commit:" + "f" * 40))
+    assert other.verdict == "reproduced"
+    assert f"weights: commit:{'f' * 40}, and the card pins commit:{PINNED}" in other.notes
+    assert not any(note.startswith(("precision", "weights")) for note in judged(run).notes)
+    assert not any(note.startswith("weights") for note in judged(run, pinned=None).notes)
+
+
+def test_a_limit_above_the_split_leaves_nothing_out(make_run: Callable[..., RunResult]) -> None:
+    assert judged(make_run(limit=52)).verdict == "reproduced"
+    assert judged(make_run(limit=51)).verdict == "not comparable"
 
 
 def test_of_a_run_that_cannot_be_compared_only_what_it_shows_is_told(make_run: Callable[..., RunResult]) -> None:
@@ -221,6 +271,78 @@ def test_the_projects_causes_name_the_rank_rule_where_the_route_is_todays(
     assert found.verdict == "off"
     assert "vqa-rank-rule" not in [told.cause.id for told in found.causes]  # the run shows that it is not this
     assert "blip-vqa-384" in [told.cause.id for told in found.causes]
+
+
+ZERO_SHOT = "flickr-zero-shot-checkpoint"
+
+
+def causes_of(run: RunResult, row: PublishedResult) -> set[str]:
+    """What the project says of a run of another protocol or of other weights."""
+    found = judge(row, records_of(run), read_causes(), pinned=None)
+    assert found.verdict == "not comparable"
+    return {told.cause.id for told in found.causes}
+
+
+def test_only_a_run_of_val_is_said_to_be_of_training_data(
+    make_run: Callable[..., RunResult],
+    make_protocol: Callable[..., Protocol],
+    make_metric: Callable[..., MetricValue],
+) -> None:
+    row = next(row for row in read_published() if (row.label, row.split) == ("BLIP-B 129M", "test-dev"))
+    for split, told in (("test-std", set()), ("val", {"vqav2-val-contaminated"})):
+        protocol = make_protocol(f"vqav2-{split}", "rank_paper")
+        run = make_run(
+            model="blip",
+            task="vqav2",
+            checkpoint=row.checkpoint,
+            protocols=(protocol,),
+            metrics=(make_metric("accuracy", 80.0, split=split, protocol=protocol.id),),
+        )
+        assert causes_of(run, row) == told, split
+
+
+def test_a_part_of_a_gallery_is_told(
+    make_run: Callable[..., RunResult],
+    make_protocol: Callable[..., Protocol],
+    make_metric: Callable[..., MetricValue],
+) -> None:
+    part = make_protocol("coco-karpathy-5k-subset-200")
+    run = make_run(protocols=(part,), metrics=(make_metric(protocol=part.id),))
+    assert causes_of(run, ROW) == {"other-data"}
+    assert "other-data" not in causes_of(make_run(checkpoint="laion/x"), ROW)
+
+
+@pytest.mark.parametrize(
+    ("route", "checkpoint", "told"),
+    [
+        (
+            "itc+itm@128",
+            "Salesforce/blip-itm-large-flickr",
+            {"rerank-k", "other-weights", "flickr-zero-shot-checkpoint"},
+        ),
+        ("itc", "Salesforce/blip-itm-large-coco", set()),
+        ("itc+itm@256", "demo:blip", {"other-weights"}),
+    ],
+)
+def test_signs_are_of_what_the_cause_says(
+    make_run: Callable[..., RunResult],
+    make_protocol: Callable[..., Protocol],
+    make_metric: Callable[..., MetricValue],
+    route: str,
+    checkpoint: str,
+    told: set[str],
+) -> None:
+    zero_shot = next(row for row in read_published() if row.label == "BLIP-L, zero-shot")
+    row = replace(zero_shot, protocol="flickr30k-karpathy-1k/itc+itm@256")
+    protocol = make_protocol("flickr30k-karpathy-1k", route)
+    run = make_run(
+        model="blip",
+        task="flickr30k_retrieval",
+        checkpoint=checkpoint,
+        protocols=(protocol,),
+        metrics=(make_metric(protocol=protocol.id),),
+    )
+    assert causes_of(run, row) == told
 
 
 def test_another_commit_of_the_weights_is_told(make_run: Callable[..., RunResult]) -> None:
@@ -339,7 +461,37 @@ def test_a_split_without_public_answers_is_refused_with_what_to_do() -> None:
     planned = plan(row)
     assert isinstance(planned, Obstacle)
     assert planned.kind == "server"
-    assert "-o split=test-std -o route=rank_paper; then: evalkit export RUN --format vqa" in planned.remedy
+    assert planned.attempt is not None
+    assert planned.steps() == (
+        planned.attempt.command(),
+        "evalkit export RUN --format vqa -o answers.json",
+        "evalkit reproduce --run RUN --server-number test-std=VALUE",
+    )
+    assert planned.attempt.command().endswith("-o split=test-std -o route=rank_paper")
+    dev = plan(replace(row, split="test-dev", protocol="vqav2-test-dev/rank_paper"))
+    assert isinstance(dev, Obstacle)
+    assert dev.attempt is not None
+    assert dev.attempt.command() == planned.attempt.command()  # one file is for both of the server's phases
+    assert dev.steps()[-1] == "evalkit reproduce --run RUN --server-number test-dev=VALUE"
+
+
+def test_what_several_rows_share_is_told_once() -> None:
+    rows = [row for row in read_published() if row.model in ("blip", "llava") and row.task == "vqav2"]
+    plans = [one for one in map(plan, rows) if isinstance(one, Obstacle)]
+    lines = list(obstacle_lines(plans))
+    assert len(plans) == len(rows) == 10
+    assert sum("evalkit run " in line for line in lines) == 8  # both phases of BLIP's by one run
+    assert sum("not public" in line for line in lines) == sum("evalkit export" in line for line in lines) == 1
+    assert lines[-1] == "    evalkit reproduce --run RUN --server-number test-dev=VALUE --server-number test-std=VALUE"
+    assert not any("evalkit" in line and not line.startswith("    evalkit ") for line in lines)  # a command a line
+
+
+def test_commands_are_safe_to_paste() -> None:
+    planned = plan(replace(ROW, prompt="it's {caption}; $x"), checkpoint="/my weights/clip")
+    assert isinstance(planned, Attempt)
+    words = shlex.split(planned.command())
+    assert words[words.index("--checkpoint") + 1] == "/my weights/clip"
+    assert words[-1] == "prompt=it's {caption}; $x"
 
 
 @pytest.mark.parametrize(
