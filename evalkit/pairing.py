@@ -56,9 +56,7 @@ def over_the_same_samples(new_dir: Path, old_dir: Path, *, new_data: Path, old_d
     """
     new, old = reopen(new_dir, new_data), reopen(old_dir, old_data)
     one, other = new.result, old.result
-    if (one.task, one.limit, one.data_fingerprint) != (other.task, other.limit, other.data_fingerprint):
-        return None
-    if not isinstance(new.task, _EACH_BY_ITSELF):
+    if not same_data(one, other) or not isinstance(new.task, _EACH_BY_ITSELF):
         return None
     failed = _failed(new.predictions) | _failed(old.predictions)
     if failed == _failed(new.predictions) == _failed(old.predictions):
@@ -69,6 +67,11 @@ def over_the_same_samples(new_dir: Path, old_dir: Path, *, new_data: Path, old_d
             "Run one of them again: answers that came are cached.",
         )
     return Paired(new=_numbers(new, failed), old=_numbers(old, failed), left_out=len(failed), samples=len(new.samples))
+
+
+def same_data(one: RunResult, other: RunResult) -> bool:
+    """Whether two runs are over the same samples, but for those that failed."""
+    return (one.task, one.limit, one.data_fingerprint) == (other.task, other.limit, other.data_fingerprint)
 
 
 def _failed(predictions: Sequence[Prediction]) -> set[str]:

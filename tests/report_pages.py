@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 from dataclasses import replace
+from html.parser import HTMLParser
 from typing import Any
 
 from PIL import Image
@@ -203,3 +205,39 @@ def many_runs(n: int = 5000, seed: int = 0) -> list[ShownRun]:
     ]
     second = [replace(one, answer=sentence(), score=draw.random() * 100, right=draw.random() < 0.75) for one in first]
     return [shown(first, "blip"), shown(second, "llava")]
+
+
+class Parsed(HTMLParser):
+    """A page's tags with their attributes, its scripts, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.raw: list[tuple[str, dict[str, str | None], str]] = []
+        self.text = ""
+        self._open: tuple[str, dict[str, str | None]] | None = None
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._open = (tag, dict(attrs)) if tag in ("script", "style") else None
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = None
+
+    def handle_data(self, data: str) -> None:
+        if self._open is None:
+            self.text += data
+        else:
+            self.raw.append((*self._open, data))
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def data_of(parsed: Parsed) -> dict[str, list[dict[str, object]]]:
+    found: dict[str, list[dict[str, object]]] = json.loads(
+        next(text for _, attributes, text in parsed.raw if attributes.get("id") == "data")
+    )
+    return found

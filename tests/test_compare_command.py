@@ -115,6 +115,7 @@ def test_a_degraded_run_is_worse_and_its_flips_are_shown(
     assert accuracy["low"] < accuracy["difference"] < accuracy["high"] < 0
     assert accuracy["p"] <= accuracy["p_holm"] < 0.05
     assert accuracy["paired"] is True
+    assert accuracy["p_by_signs"] is False
     samples = found["samples"]
     stored = reopen(answered, store.read_data_dir(answered))
     nonsense = [sample.id for number, sample in enumerate(stored.samples) if number % 4 == 0]
@@ -208,6 +209,70 @@ def test_across_protocols_says_that_the_protocols_differ(answered: Path, capsys:
     told = out_of(capsys, answered, other, across_protocols=True)
     assert "equal ~" in told
     assert "the difference is of models and protocols together" in told
+
+
+def reranked(run_dir: Path, name: str) -> Path:
+    """The same run with a second stage, which moves the first five images' captions down."""
+    stored = reopen(run_dir, store.read_data_dir(run_dir))
+    predictions = [
+        replace(one, reranked_i2t_rank=one.i2t_rank + (number < 5), reranked_t2i_ranks=one.t2i_ranks)
+        for number, one in enumerate(stored.predictions)
+    ]
+    (first,) = stored.result.protocols
+    protocols = (first, replace(first, route="itc+itm@8", prompt="x"))
+    metrics = stored.task.score(stored.samples, predictions, protocols)
+    result = replace(stored.result, run_id=name, protocols=protocols, metrics=metrics)
+    return store.write_run(run_dir.parent, result, predictions, store.read_data_dir(run_dir))
+
+
+def test_the_main_numbers_and_the_samples_are_of_one_route_and_say_so(
+    retrieved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The numbers of the first stage and the samples of the second contradicted each other, and nothing said so."""
+    other = reranked(retrieved, "reranked")
+    told = out_of(capsys, retrieved, other, across_protocols=True, show=2)
+    name = "demo-world-coco_retrieval-200"
+    title = f"coco_retrieval: {name}/itc (A) and {name}/itc+itm@8 (B), split test"
+    assert told.index(title) < told.index(f"coco_retrieval: {name}/itc, split test")
+    assert f"The samples are those of {name}/itc in A and of {name}/itc+itm@8 in B." in told
+    assert "Only B has" not in told
+    assert f"The samples are those of {name}/itc." in out_of(capsys, retrieved, retrieved)
+    found = json.loads(out_of(capsys, retrieved, other, across_protocols=True, format="json"))
+    first = found["numbers"][0]
+    assert (first["protocol_a"], first["protocol_b"]) == (f"{name}/itc", f"{name}/itc+itm@8")
+    lost = len(found["samples"]["right_to_wrong"]) - len(found["samples"]["wrong_to_right"])
+    by_route = [one["difference"] for one in found["numbers"] if one["metric"] == "i2t_r@1"]
+    assert by_route == [pytest.approx(-100 * lost / 200), 0]
+
+
+def test_captions_are_told_once_a_sample(retrieved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = out_of(capsys, retrieved, reranked(retrieved, "reranked-again"), across_protocols=True)
+    listed = [line for line in told.splitlines() if line.startswith("    right")]
+    assert len(listed) == len(set(listed)) == 5
+    assert "Ranks moved most, i2t" in told
+
+
+def test_where_nothing_was_compared_samples_are_shown_only_if_asked_for(
+    answered: Path, degraded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = reopen(degraded, store.read_data_dir(degraded))
+    protocols = tuple(replace(one, prompt="Q: {question}") for one in stored.result.protocols)
+    result = replace(stored.result, run_id="asked-otherwise", protocols=protocols)
+    other = store.write_run(answered.parent, result, stored.predictions, store.read_data_dir(answered))
+    lines = out_of(capsys, answered, other).splitlines()
+    assert lines[-2:] == [
+        "--across-protocols compares each model together with its protocol.",
+        "No number was compared, so no samples are shown; --samples shows them.",
+    ]
+    assert len([line for line in lines if "--across-protocols" in line]) == 1
+    assert not any("nonsense" in line for line in lines)
+    assert "nonsense" in out_of(capsys, answered, other, samples=True)
+    assert "nonsense" in out_of(capsys, answered, other, across_protocols=True)
+    page = out_of(capsys, answered, other, format="md")
+    assert page.rstrip().endswith("- No number was compared, so no samples are shown; --samples shows them.")
+    runs_dir = str(answered.parent)
+    assert called("compare", answered.name, "asked-otherwise", "--runs-dir", runs_dir, "--samples") == 0
+    assert "nonsense" in capsys.readouterr().out
 
 
 # -- failed samples ----------------------------------------------------------------------------------------------------

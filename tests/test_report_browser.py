@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_pages import hostile_runs, many_runs, two_runs
+from report_pages import hostile_runs, many_runs, result, shown, two_runs, view
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
@@ -206,6 +206,29 @@ def test_filters_sort_and_pages_by_keyboard_alone(browser: webdriver.Chrome, ope
     until(browser, lambda: status(browser).startswith("Samples 1 to 50 of 120;"))
 
 
+def options(browser: webdriver.Chrome, name: str) -> list[str]:
+    script = "return Array.from(document.getElementById(arguments[0]).options, one => one.value)"
+    return list(browser.execute_script(script, name))
+
+
+def test_no_filter_is_offered_that_can_match_nothing(browser: webdriver.Chrome, open_page: Callable[..., Path]) -> None:
+    """Nothing is right or wrong in a caption; a choice made in another set is not kept there."""
+    captions = [
+        shown([view(place, right=None, score=float(place)) for place in range(9)], of=result(model, task="captions"))
+        for model in ("blip", "llava")
+    ]
+    open_page([*two_runs(30), *captions])
+    assert options(browser, "state") == ["all", "right", "wrong", "failed", "flipped", "gained", "lost", "other"]
+    choose(browser, "state", "flipped")
+    choose(browser, "set", "captions")
+    assert options(browser, "state") == ["all", "other"]
+    assert status(browser).startswith("Samples 1 to 9 of 9")
+    assert "change" in options(browser, "sort")
+    open_page([shown([view(place, right=None, score=None) for place in range(3)])])
+    assert options(browser, "state") == ["all"]
+    assert options(browser, "sort") == ["data", "id"]
+
+
 def test_text_filters_as_it_is_typed(browser: webdriver.Chrome, open_page: Callable[..., Path]) -> None:
     open_page(two_runs(120))
     tab_to(browser, "text")
@@ -278,6 +301,24 @@ def test_a_narrow_screen_does_not_scroll_sideways(
     page, body, screen = browser.execute_script(width)
     assert screen == 375
     assert max(page, body) <= 375
+
+
+def test_tables_show_that_they_scroll_and_keep_their_first_column(
+    browser: webdriver.Chrome, open_page: Callable[..., Path]
+) -> None:
+    shape(browser, 375)
+    open_page(two_runs())
+    tables = browser.find_elements(By.CSS_SELECTOR, "#runs .scroll, #leaderboard .scroll, #differences .scroll")
+    assert len(tables) == 3
+    for table in tables:
+        hidden = "return arguments[0].scrollWidth - arguments[0].clientWidth"
+        assert browser.execute_script(hidden, table) > 100
+        assert "gradient" in table.value_of_css_property("background-image")
+        first = table.find_element(By.CSS_SELECTOR, "tbody th[scope=row]")
+        place = first.location["x"]
+        assert 100 < first.size["width"] < 160  # room for words, and for what moves beside it
+        browser.execute_script("arguments[0].scrollLeft = 100", table)
+        assert first.location["x"] == place
 
 
 def contrast(one: list[float], other: list[float]) -> float:

@@ -7,24 +7,33 @@ import doctest
 import hashlib
 import io
 import itertools
-import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from PIL import Image
-from report_pages import HOSTILE, RTL, failed, hostile_runs, picture, result, shown, two_runs, view, wrong
-from typer.testing import CliRunner
+from report_pages import (
+    HOSTILE,
+    RTL,
+    Parsed,
+    data_of,
+    failed,
+    hostile_runs,
+    picture,
+    protocol,
+    result,
+    shown,
+    two_runs,
+    view,
+    wrong,
+)
 
-from evalkit import store
-from evalkit.cli import app
-from evalkit.demo.running import demo_config
 from evalkit.progress import SilentProgress
 from evalkit.report import plots
 from evalkit.report.figures import GROUPS_SHOWN
+from evalkit.report.numbers import numbers_of
 from evalkit.report.page import PageOptions, content, figures_of, render
 from evalkit.report.page.content import TEXT_LIMIT, content_of, visible
 from evalkit.report.page.document import SCRIPTS, STYLE, _own
@@ -32,45 +41,11 @@ from evalkit.report.page.selection import select
 from evalkit.report.page.thumbnails import SIDE, make_thumbnails
 from evalkit.report.plots import FORMATS, PlotFormat, draw, drawable
 from evalkit.report.samplesets import ShownRun, run_labels, sample_sets
-from evalkit.runner import RunConfig, run
-from evalkit.types import ImageRef, Prediction, SideBySide
-
-
-class Parsed(HTMLParser):
-    """A page's tags with their attributes, its scripts, and its text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.raw: list[tuple[str, dict[str, str | None], str]] = []
-        self.text = ""
-        self._open: tuple[str, dict[str, str | None]] | None = None
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._open = (tag, dict(attrs)) if tag in ("script", "style") else None
-
-    def handle_endtag(self, tag: str) -> None:
-        self._open = None
-
-    def handle_data(self, data: str) -> None:
-        if self._open is None:
-            self.text += data
-        else:
-            self.raw.append((*self._open, data))
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
+from evalkit.types import ImageRef, SideBySide
 
 
 def page_of(runs: list[ShownRun], **options: object) -> str:
     return render(runs, PageOptions(**options), SilentProgress()).html  # type: ignore[arg-type] # the tests' own names
-
-
-def data_of(parsed: Parsed) -> dict[str, list[dict[str, object]]]:
-    return json.loads(next(text for _, attributes, text in parsed.raw if attributes.get("id") == "data"))
 
 
 # -- what is in it -----------------------------------------------------------------------------------------------------
@@ -129,6 +104,24 @@ def test_differences_are_to_the_first_run_of_the_task() -> None:
     assert "llava/miniature less blip/miniature" in text
     assert "Wrong before and right now: 8 samples; the reverse: 4." in text
     assert "Differences" not in Parsed(page_of(two_runs()[:1])).text
+
+
+def test_differences_say_which_protocol_the_samples_are_of() -> None:
+    """Of a run with two protocols: the main numbers are compared, and the samples are those of the main protocol."""
+    first, second = two_runs(30)
+    main = replace(protocol(), route="rank", prompt="{question}?")
+    numbers = (*second.result.metrics, replace(second.result.metrics[0], value=90.0, protocol=main.id))
+    both = replace(second.result, protocols=(protocol(), main), metrics=numbers)
+    second = replace(second, result=both, numbers=numbers_of(both, {}, []))
+    text = Parsed(page_of([first, second])).text
+    assert "The samples are those of world-3/generate in blip/miniature and of world-3/rank in llava/miniature." in text
+    assert text.index("generate and rank, split val") < text.index("generate, split val")
+    assert "Only llava/miniature has" not in text
+    told = data_of(Parsed(page_of([first, second])))["sets"][0]["runs"]
+    assert [one["route"] for one in told] == ["generate", "rank"]  # type: ignore[index,attr-defined] # as JSON has it
+    alone = replace(first.result, metrics=(replace(first.result.metrics[0], metric="other"),))
+    text = Parsed(page_of([second, replace(first, result=alone, numbers=numbers_of(alone, {}, []))])).text
+    assert "Only blip/miniature has: other (world-3/generate, split val)." in text
 
 
 def test_runs_over_other_data_stand_apart() -> None:
@@ -301,6 +294,31 @@ def test_a_percentage_above_100_fits_its_axis() -> None:
     assert panel.end == 250.0
 
 
+def test_protocols_that_share_an_axis_are_marked() -> None:
+    first, second = two_runs(30)
+    other = replace(protocol(), prompt="Question: {question}")
+    asked = replace(second.result, protocols=(other,))
+    second = replace(second, result=asked, numbers=numbers_of(asked, {}, []))
+    alike, apart = figures_of(two_runs(30)), figures_of([first, second])
+    for panel in alike.all:
+        assert panel.protocols == ()
+    (intervals,), (bars,) = apart.intervals, apart.breakdowns
+    # the best stands first
+    assert [mark.label for mark in intervals.marks] == ["llava/miniature [1]", "blip/miniature [2] (1 failed)"]
+    assert bars.series == ("blip/miniature [1]", "llava/miniature [2]")
+    digest = other.digest
+    told = f"[1] world-3/generate, digest {digest}; prompt: Question: {{question}}"
+    assert intervals.protocols[0] == told
+    assert bars.protocols[1] == told.replace("[1]", "[2]")
+    assert told in Parsed(page_of([first, second])).text
+    # the figures of a paper have them below
+    heights = []
+    for panel in (alike.intervals[0], intervals):
+        with Image.open(io.BytesIO(draw(panel, "png"))) as image:
+            heights.append(image.height)
+    assert heights[1] > heights[0] + 40
+
+
 # -- which samples -----------------------------------------------------------------------------------------------------
 def test_all_are_kept_where_there_is_room() -> None:
     (one,) = sample_sets(two_runs(40))
@@ -378,60 +396,3 @@ def test_the_budget_goes_to_what_is_wanted_most() -> None:
 def test_doctests(module: ModuleType) -> None:
     found = doctest.testmod(module)
     assert found.attempted > 0 and found.failed == 0
-
-
-# -- the command -------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def stored(tmp_path: Path) -> Path:
-    """Two runs whose data are nowhere."""
-    for model in ("blip", "llava"):
-        predictions = [Prediction(sample_id=f"q{number}", failure=None) for number in range(3)]
-        store.write_run(tmp_path / "runs", result(model), predictions, tmp_path / "data")
-    return tmp_path
-
-
-def test_the_command_writes_a_page_without_the_data(stored: Path) -> None:
-    page, plots = stored / "page.html", stored / "plots"
-    arguments = ["report", "--runs-dir", str(stored / "runs"), "-o", str(page), "--plots", str(plots)]
-    done = CliRunner().invoke(app, [*arguments, "--plot-format", "svg", "--title", "<b>Nightly</b>"])
-    assert done.exit_code == 0, done.output
-    assert "the page shows none of its samples" in " ".join(done.stderr.split())
-    text = Parsed(page.read_text("utf-8")).text
-    assert "<b>Nightly</b>" in text
-    assert "There are no samples to show." in text
-    assert [file.suffix for file in plots.iterdir()] == [".svg"]
-
-
-def test_the_command_replaces_nothing_that_it_reads(stored: Path) -> None:
-    run = next((stored / "runs").iterdir())
-    done = CliRunner().invoke(app, ["report", str(run), "-o", str(run / "run.json")])
-    assert done.exit_code != 0
-    assert "is read, so it is not written" in str(done.exception)
-    assert store.read_run(run)
-
-
-def test_without_runs_it_says_so(tmp_path: Path) -> None:
-    (tmp_path / "none").mkdir()
-    done = CliRunner().invoke(app, ["report", "--runs-dir", str(tmp_path / "none"), "-o", str(tmp_path / "page.html")])
-    assert "There are no runs" in str(done.exception)
-    assert not (tmp_path / "page.html").exists()
-
-
-def test_a_demo_run_shows_its_samples(tmp_path: Path) -> None:
-    config = RunConfig(
-        model="clip",
-        task="coco_retrieval",
-        data_dir=Path(),
-        cache_dir=tmp_path / "cache",
-        runs_dir=tmp_path / "runs",
-        device="cpu",
-        limit=20,
-    )
-    run_dir = run(demo_config(config), SilentProgress())
-    done = CliRunner().invoke(app, ["report", str(run_dir), "-o", str(tmp_path / "page.html")])
-    assert done.exit_code == 0, done.output
-    parsed = Parsed((tmp_path / "page.html").read_text("utf-8"))
-    (one,) = data_of(parsed)["sets"]
-    assert len(one["ids"]) == 20  # type: ignore[arg-type] # as JSON has it
-    assert all(place >= 0 for images in one["images"] for place in images)  # type: ignore[attr-defined] # likewise
-    assert "ranks i2t" in parsed.text and "ranks t2i" in parsed.text

@@ -12,7 +12,7 @@ from evalkit.cli.console import stderr, stdout
 from evalkit.cli.leaderboard import table_width
 from evalkit.cli.report import report_command
 from evalkit.errors import ConfigError, EvalkitError
-from evalkit.pairing import Paired, over_the_same_samples
+from evalkit.pairing import Paired, over_the_same_samples, same_data
 from evalkit.reopening import views_of
 from evalkit.report.comparison import Flips, compare, flips
 from evalkit.report.comparison_formats import comparison_csv, comparison_json, comparison_lines, comparison_markdown
@@ -43,7 +43,7 @@ def compare_command(
     *,
     format: str = "rich",
     show: int = 10,
-    samples: bool = True,
+    samples: bool | None = None,
     across_protocols: bool = False,
     html: Path | None = None,
     data_dir: Path | None = None,
@@ -56,7 +56,7 @@ def compare_command(
         run_b: The other; better and worse are said of this one.
         format: `rich`, `md`, `json` or `csv`.
         show: How many samples of each kind are shown.
-        samples: Whether to look at samples.
+        samples: Whether to look at samples; None for where a number could be compared.
         across_protocols: See `evalkit.report.numbers.why_not_comparable`.
         html: A page to write too, with the samples' images; it has all that `evalkit report` shows of the two runs.
         data_dir: The data root; None for the one that each run was made with.
@@ -73,7 +73,7 @@ def compare_command(
     if html is not None:
         check_target(html, ())
     old, new = (_read(store.resolve_run(name, folder), root) for name in (run_a, run_b))
-    found = _compare(new, old, samples=samples and format != "csv", across_protocols=across_protocols)
+    found = _compare(new, old, samples=False if format == "csv" else samples, across_protocols=across_protocols)
     _print(found, format=format, show=show)
     if html is not None:
         report_command(
@@ -81,7 +81,7 @@ def compare_command(
             output=html,
             data_dir=data_dir,
             runs_dir=runs_dir,
-            options=PageOptions(title=f"{old.result.run_id} and {new.result.run_id}", thumbnails=samples),
+            options=PageOptions(title=f"{old.result.run_id} and {new.result.run_id}", thumbnails=samples is not False),
             plots=None,
             plot_format="png",
         )
@@ -107,17 +107,21 @@ def _read(path: Path, data_dir: Path | None) -> _Run:
     return _Run(path=path, data_dir=data_dir or store.read_data_dir(path), result=store.read_run(path))
 
 
-def _compare(new: _Run, old: _Run, *, samples: bool, across_protocols: bool) -> Compare:
+def _compare(new: _Run, old: _Run, *, samples: bool | None, across_protocols: bool) -> Compare:
     paired = _paired(new, old)
     if paired is None:
         numbers = compare(read_numbers(new.path), read_numbers(old.path), across_protocols=across_protocols)
     else:
         numbers = compare(paired.new, paired.old, across_protocols=across_protocols)
+    unasked = (
+        samples is None and not any(one.difference for one in numbers.numbers) and same_data(new.result, old.result)
+    )
     return Compare(
         old=old.result,
         new=new.result,
         comparison=numbers,
-        flips=_flips(new, old) if samples else None,
+        flips=None if unasked or samples is False else _flips(new, old),
+        unasked=unasked,
         left_out=0 if paired is None else paired.left_out,
         across_protocols=across_protocols,
         same_run=new.path.resolve() == old.path.resolve(),
@@ -127,7 +131,7 @@ def _compare(new: _Run, old: _Run, *, samples: bool, across_protocols: bool) -> 
 def _paired(new: _Run, old: _Run) -> Paired | None:
     """Both over the samples that both answered, where samples failed in one of them; None where there is no need."""
     one, other = new.result, old.result
-    if not (one.counts.failed or other.counts.failed) or not _same_data(one, other):
+    if not (one.counts.failed or other.counts.failed) or not same_data(one, other):
         return None
     try:
         return over_the_same_samples(new.path, old.path, new_data=new.data_dir, old_data=old.data_dir)
@@ -136,12 +140,8 @@ def _paired(new: _Run, old: _Run) -> Paired | None:
         return None
 
 
-def _same_data(one: RunResult, other: RunResult) -> bool:
-    return (one.task, one.limit, one.data_fingerprint) == (other.task, other.limit, other.data_fingerprint)
-
-
 def _flips(new: _Run, old: _Run) -> Flips | None:
-    if not _same_data(new.result, old.result):
+    if not same_data(new.result, old.result):
         if new.result.task == old.result.task:
             _say("No samples are shown: the runs are over different data.")
         return None

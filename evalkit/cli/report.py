@@ -15,13 +15,13 @@ from evalkit.reopening import views_of
 from evalkit.report.numbers import read_numbers
 from evalkit.report.page import PageOptions, figures_of, render
 from evalkit.report.plots import PlotFormat, draw
-from evalkit.report.samplesets import ShownRun
+from evalkit.report.samplesets import ShownRun, told_apart
 from evalkit.report.text import inert
 from evalkit.settings import read_settings
 from evalkit.tools.writing import check_target, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from evalkit.types import SampleViews
 
@@ -38,14 +38,16 @@ def report_command(
 ) -> None:
     """Write the page of runs, and their figures where a folder is named for them.
 
+    A damaged run of a folder is named and left out.
+
     Raises:
-        StoreError: There is no such run, or something cannot be read or written.
+        StoreError: There is no such run, one that was named cannot be read, or something cannot be written.
     """
     paths = _paths(runs, read_settings(runs_dir=runs_dir).runs_dir)
     check_target(output, [file for path in paths for file in sorted(path.iterdir())])
     folder = None if plots is None else _folder(plots)
     root = read_settings(data_dir=data_dir).data_dir if data_dir else None
-    shown = [_shown(path, root) for path in paths]
+    shown = _all_shown(paths, root)
     for run in shown:
         if run.missing:
             _say(f"{run.result.run_id}: the page shows none of its samples. {run.missing}")
@@ -58,17 +60,18 @@ def report_command(
         _write_plots(shown, folder, plot_format)
 
 
-def _paths(runs: Sequence[str], folder: Path) -> list[Path]:
-    """Run directories in the order named, each once; of a folder of runs all that are in it."""
-    found: dict[Path, Path] = {}
+def _paths(runs: Sequence[str], folder: Path) -> dict[Path, bool]:
+    """Run directories in the order named, each once, and whether it was named itself; of a folder all of its runs."""
+    found: dict[Path, bool] = {}
     for run in runs or [str(folder)]:
         several = Path(run).is_dir() and not store.is_run(Path(run))
         paths = store.find_runs(Path(run)) if several or not runs else [store.resolve_run(run, folder)]
         if not paths:
             raise StoreError(f"There are no runs in {run}.", "Name runs, or the folder they lie in with --runs-dir.")
         for path in paths:
-            found.setdefault(path.resolve(), path)
-    return list(found.values())
+            place = path.resolve()
+            found[place] = found.get(place, False) or not (several or not runs)
+    return found
 
 
 def _folder(plots: Path) -> Path:
@@ -81,16 +84,28 @@ def _folder(plots: Path) -> Path:
     return plots
 
 
+def _all_shown(paths: Mapping[Path, bool], data_dir: Path | None) -> list[ShownRun]:
+    found, damaged = dict[Path, ShownRun](), list[StoreError]()
+    for path, named in paths.items():
+        try:
+            found[path] = _shown(path, data_dir)
+        except StoreError as error:
+            if named:
+                raise
+            damaged.append(error)
+    if damaged and not found:
+        raise damaged[0]
+    for problem in damaged:
+        _say(f"A run is not shown: {' '.join(str(problem).split())}")
+    return told_apart(found)
+
+
 def _shown(path: Path, data_dir: Path | None) -> ShownRun:
     result = store.read_run(path)
+    numbers = read_numbers(path)
+    failures = tuple(store.read_failures(path)) if result.counts.failed else ()
     views, missing = _views(path, data_dir or store.read_data_dir(path))
-    return ShownRun(
-        result=result,
-        views=views,
-        missing=missing,
-        numbers=read_numbers(path),
-        failures=tuple(store.read_failures(path)) if result.counts.failed else (),
-    )
+    return ShownRun(result=result, views=views, missing=missing, numbers=numbers, failures=failures)
 
 
 def _views(path: Path, data_dir: Path) -> tuple[SampleViews | None, str]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from evalkit.metrics.comparison import Difference, holm, smallest_difference
+from evalkit.metrics.comparison import Difference, holm, smallest_difference, unpaired_difference
 from evalkit.report.numbers import cautious_difference, why_not_comparable
 from evalkit.report.records import Record
 from evalkit.types import SampleView
@@ -46,11 +46,13 @@ class Compared:
     or none was seen."""
     across_protocols: bool
     """Whether the two were measured by different protocols."""
+    by_signs: bool
+    """Whether the p-value is the sign test's, which so few changes allow no smaller one than, and not Student's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Comparison:
-    """The numbers of two runs, in the new one's order."""
+    """The numbers of two runs: those of two main protocols of other routes first, then in the new one's order."""
 
     numbers: tuple[Compared, ...]
     new_only: tuple[Record, ...]
@@ -73,6 +75,8 @@ def compare(new: Sequence[Number], old: Sequence[Number], *, across_protocols: b
 
     Numbers belong together that have the same task, metric, split and protocol name and route. Where one of a metric
     and split is then left over in both, those two belong together too, so that it can be said why they differ.
+    Across protocols each run's main numbers belong together as well, where the two main protocols have one name and
+    other routes: a model that only embeds and one that reranks are compared by what each is known for.
 
     Args:
         new: The numbers of the one run; a difference is these less the others.
@@ -80,29 +84,41 @@ def compare(new: Sequence[Number], old: Sequence[Number], *, across_protocols: b
         across_protocols: See `why_not_comparable`.
     """
     partners = _partners(new, old)
-    reasons = {
-        place: why_not_comparable(old[other], new[place], across_protocols=across_protocols)
-        for place, other in partners.items()
-    }
-    differences = {
-        place: cautious_difference(new[place], old[partners[place]]) for place, why in reasons.items() if not why
-    }
-    adjusted = dict(zip(differences, holm([one.p for one in differences.values()]), strict=True))
-    taken = set(partners.values())
+    pairs = sorted(partners.items())
+    if across_protocols:
+        pairs = [*(pair for pair in _of_main_protocols(new, old) if pair not in pairs), *pairs]
+    reasons = [why_not_comparable(old[other], new[place], across_protocols=across_protocols) for place, other in pairs]
+    differences = [
+        None if why else cautious_difference(new[place], old[other])
+        for (place, other), why in zip(pairs, reasons, strict=True)
+    ]
+    adjusted = holm([math.nan if one is None else one.p for one in differences])
+    ours, theirs = {place for place, _ in pairs}, {other for _, other in pairs}
     return Comparison(
         numbers=tuple(
-            _compared(
-                new[place].record,
-                old[other].record,
-                why=reasons[place],
-                difference=differences.get(place),
-                adjusted_p=adjusted.get(place, math.nan),
-            )
-            for place, other in sorted(partners.items())
+            _compared(new[place].record, old[other].record, why=why, difference=difference, adjusted_p=p)
+            for (place, other), why, difference, p in zip(pairs, reasons, differences, adjusted, strict=True)
         ),
-        new_only=tuple(one.record for place, one in enumerate(new) if place not in partners),
-        old_only=tuple(one.record for place, one in enumerate(old) if place not in taken),
+        new_only=tuple(one.record for place, one in enumerate(new) if place not in ours),
+        old_only=tuple(one.record for place, one in enumerate(old) if place not in theirs),
     )
+
+
+def _of_main_protocols(new: Sequence[Number], old: Sequence[Number]) -> Iterator[tuple[int, int]]:
+    """Places in `new` and `old` of what the two main protocols measure alike, but by other routes."""
+    ours, theirs = _main(new), _main(old)
+    if ours is None or theirs is None or ours.protocol_name != theirs.protocol_name or ours.route == theirs.route:
+        return
+    places = {_loose(one.record): place for place, one in enumerate(old) if one.record.protocol == theirs.protocol}
+    for place, one in enumerate(new):
+        if one.record.protocol == ours.protocol and _loose(one.record) in places:
+            yield place, places[_loose(one.record)]
+
+
+def _main(numbers: Sequence[Number]) -> Record | None:
+    """A number of a run's main protocol, which is the last that measures the main metric."""
+    records = [one.record for one in reversed(numbers)]
+    return next((one for one in records if one.main), records[0] if records else None)
 
 
 def _partners(new: Sequence[Number], old: Sequence[Number]) -> dict[int, int]:
@@ -150,7 +166,20 @@ def _compared(new: Record, old: Record, *, why: str, difference: Difference | No
         adjusted_p=adjusted_p,
         smallest=smallest,
         across_protocols=new.protocol_digest != old.protocol_digest,
+        by_signs=difference is not None and _by_signs(difference),
     )
+
+
+def _by_signs(difference: Difference) -> bool:
+    """Whether p is larger than what the interval's own standard error gives."""
+    normal = unpaired_difference(
+        new_value=difference.value,
+        new_error=difference.standard_error,
+        old_value=0,
+        old_error=0,
+        clusters=difference.clusters,
+    )
+    return difference.p > normal.p + 1e-9
 
 
 def _state(difference: Difference | None, adjusted_p: float, *, higher_is_better: bool) -> State:

@@ -65,6 +65,10 @@ def comparison_lines(found: Compare, *, show: int, width: int, encoding: str = "
             wide = max(len(name) for name, _ in block.facts)
             for name, text in block.facts:
                 yield line(f"{_GAP * 2}{name.ljust(wide)}{_GAP}{text}")
+    if told.hints:
+        yield Text()
+    for hint in told.hints:
+        yield line(hint)
 
 
 def _grid_lines(grid: Grid, width: int, encoding: str) -> Iterator[str]:
@@ -117,6 +121,7 @@ def comparison_markdown(found: Compare, *, show: int) -> str:
             lines.append(f"- {markdown(block.title)}")
             lines += [f"  - {markdown(name)}: {markdown(text)}" for name, text in block.facts]
         blocks.append("\n".join(lines))
+    blocks.append("\n".join(f"- {markdown(hint)}" for hint in told.hints))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -164,6 +169,7 @@ _COLUMNS = (
     "standard_error",
     "p",
     "p_holm",
+    "p_by_signs",
     "smallest_detectable",
     "paired",
     "clusters",
@@ -188,6 +194,7 @@ def _as_row(one: Compared) -> dict[str, object]:
         one.new.value,
         *((None,) * 5 if apart is None else (apart.value, apart.low, apart.high, apart.standard_error, apart.p)),
         one.adjusted_p,
+        None if apart is None else one.by_signs,
         one.smallest,
         *((None, None) if apart is None else (apart.paired, apart.clusters)),
         one.old.n,

@@ -7,22 +7,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evalkit.report.board import number
 from evalkit.report.comparison import Comparison, Flips
-from evalkit.report.leaderboard import number
+from evalkit.report.samplesets import samples_protocol
 from evalkit.report.text import elide
 from evalkit.types import FEW_CLUSTERS, RunResult, SideBySide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from evalkit.report.comparison import Compared, Moved, RankMove, RankMoves
+    from evalkit.report.comparison import Compared, Moved, RankMove
     from evalkit.report.records import Record
     from evalkit.types import ImageRef, SampleView
 
-_DECIMALS = {"%": 2, "rank": 2, "score": 4}
+_DECIMALS = {"%": 2, "points": 2, "rank": 2, "score": 4}
 _TEXT_WIDTH = 300
 """Answers longer than this are shown with their middle left out; JSON has them whole."""
 _REFERENCES = 6
+SIGNS = "*"
+"""Stands after a p-value that is the sign test's."""
 HEADINGS = ("metric", "A", "B", "B - A [95 %]", "B is", "p", "p (Holm)", "detectable", "n")
 
 
@@ -37,6 +40,8 @@ class Compare:
     comparison: Comparison
     flips: Flips | None
     """None where samples were not looked at, or cannot be."""
+    unasked: bool = False
+    """Whether they were not looked at because no number could be compared, and nobody asked for them."""
     left_out: int = 0
     """Samples that failed in one of the two, where both were scored again over the others."""
     across_protocols: bool = False
@@ -77,6 +82,8 @@ class Told:
     summary: tuple[str, ...]
     """Lines on the samples."""
     parts: tuple[Part, ...]
+    hints: tuple[str, ...]
+    """What else could be asked for; shown last."""
 
 
 def tell(found: Compare, *, show: int) -> Told:
@@ -92,7 +99,16 @@ def tell(found: Compare, *, show: int) -> Told:
         notes=tuple(_notes(found)),
         summary=tuple(_summary(found, show)),
         parts=() if found.flips is None else tuple(part for part in _parts(found.flips, show) if part.blocks),
+        hints=tuple(_hints(found)),
     )
+
+
+def _hints(found: Compare) -> Iterator[str]:
+    apart = any(one.why.startswith("the protocols differ") for one in found.comparison.numbers)
+    if apart and not found.across_protocols:
+        yield "--across-protocols compares each model together with its protocol."
+    if found.unasked:
+        yield "No number was compared, so no samples are shown; --samples shows them."
 
 
 def _run(run: RunResult) -> str:
@@ -135,7 +151,7 @@ def _row(one: Compared, reasons: Sequence[str]) -> tuple[str, ...]:
         *values,
         interval,
         state,
-        p_value(apart.p),
+        p_value(apart.p) + SIGNS * one.by_signs,
         p_value(one.adjusted_p),
         "n/a" if math.isnan(one.smallest) else f"{one.smallest:.{_DECIMALS.get(unit, 4)}f}",
         n,
@@ -172,11 +188,7 @@ def _notes(found: Compare) -> Iterator[str]:
         yield f"The runs share no number: {found.old.task} and {found.new.task} are different tasks."
     for place, why in enumerate(_reasons(comparison), 1):
         yield f"[{place}] not comparable, A and B: {why}"
-    if any(one.why.startswith("the protocols differ") for one in comparison.numbers) and not found.across_protocols:
-        yield ("Where only the way a model is asked differs, --across-protocols compares each model with its protocol.")
-    for letter, records in (("A", comparison.old_only), ("B", comparison.new_only)):
-        if records:
-            yield f"Only {letter} has: {_listed(records)}."
+    yield from only_one_has(comparison, ("A", "B"))
     if found.left_out:
         yield (
             f"Samples that failed in one of the runs are left out of both: {found.left_out} of"
@@ -194,9 +206,15 @@ def _notes(found: Compare) -> Iterator[str]:
 
 def _statistics(comparison: Comparison, told: Sequence[Compared]) -> Iterator[str]:
     yield (
-        "B - A: the difference with its 95 % interval; p: two-sided; p (Holm): corrected for the"
-        f" {comparison.tested} numbers tested, and what better and worse go by (below 0.05)."
+        "B - A: the difference with its 95 % interval, which is not corrected; p: two-sided; p (Holm): corrected for"
+        f" the {comparison.tested} numbers tested, and what better and worse go by (below 0.05). So an interval may"
+        " exclude 0 where no difference is shown."
     )
+    if any(one.by_signs for one in told):
+        yield (
+            f"{SIGNS} few answers differ: p is what a sign test of so few can say at least, and may be far above what"
+            " the interval suggests."
+        )
     yield (
         "detectable: the smallest true difference that this many samples would show four times in five, before the"
         " correction. A smaller one may be there and not be shown."
@@ -214,7 +232,7 @@ def _statistics(comparison: Comparison, told: Sequence[Compared]) -> Iterator[st
     unpaired = [one.new.metric for one in told if one.difference is not None and not one.difference.paired]
     if unpaired:
         yield (
-            "Not paired, so less certain than could be, as a run was stored without resamples"
+            "Not paired, so less certain than could be, as a run has no resamples, or some drawn by another numpy"
             f" (`evalkit rescore RUN --write` adds them): {', '.join(dict.fromkeys(unpaired))}."
         )
     few = [one.new.metric for one in told if one.difference is not None and one.difference.clusters < FEW_CLUSTERS]
@@ -229,6 +247,18 @@ def _statistics(comparison: Comparison, told: Sequence[Compared]) -> Iterator[st
 
 def _protocols_apart(one: Compared) -> str:
     return f"{one.old.protocol} ({one.old.protocol_digest}) and {one.new.protocol} ({one.new.protocol_digest})"
+
+
+def only_one_has(comparison: Comparison, names: tuple[str, str]) -> Iterator[str]:
+    """What cannot be compared, as the other run has no such number.
+
+    Args:
+        comparison: The two runs' numbers.
+        names: What the old run is called, and the new one.
+    """
+    for name, records in zip(names, (comparison.old_only, comparison.new_only), strict=True):
+        if records:
+            yield f"Only {name} has: {_listed(records)}."
 
 
 def _listed(records: Sequence[Record]) -> str:
@@ -248,12 +278,10 @@ def _summary(found: Compare, show: int) -> Iterator[str]:
     told = f"Samples that both answered: {flips.compared}."
     if flips.left_out:
         told += f" Left out, as one has not answered them: {flips.left_out}."
-    yield told
+    yield f"{told} {whose_samples(found.old, found.new, ('A', 'B'))}"
     if flips.none:
         yield "No difference on any sample: all answers, scores and ranks are equal."
         return
-    if any(one.across_protocols for one in found.comparison.numbers) or found.old.protocols != found.new.protocols:
-        yield "Each sample is shown as its run's main protocol has it, and those differ."
     yield (
         f"Wrong in A and right in B: {len(flips.gained)}; right in A and wrong in B: {len(flips.lost)};"
         f" another score ({flips.metric}): {len(flips.moved)}; another answer: {flips.other_answers}."
@@ -268,26 +296,57 @@ def _summary(found: Compare, show: int) -> Iterator[str]:
         yield f"At most {show} of each kind are shown (--show N; --format json has all flips)."
 
 
+def whose_samples(old: RunResult, new: RunResult, names: tuple[str, str]) -> str:
+    """By which protocol the samples of two runs are shown, and judged right or wrong.
+
+    Args:
+        old: The one run.
+        new: The other.
+        names: What they are called.
+    """
+    one, other = samples_protocol(old), samples_protocol(new)
+    if one is None or other is None:
+        return ""
+    if one.digest == other.digest:
+        return f"The samples are those of {one.id}."
+    digests = [f" ({each.digest})" * (one.id == other.id) for each in (one, other)]
+    return f"The samples are those of {one.id}{digests[0]} in {names[0]} and of {other.id}{digests[1]} in {names[1]}."
+
+
 def _parts(flips: Flips, show: int) -> Iterator[Part]:
-    yield _part("Right in A, wrong in B", flips.lost, flips, show)
-    yield _part("Wrong in A, right in B", flips.gained, flips, show)
+    seen = _Seen()
+    yield _part("Right in A, wrong in B", flips.lost, flips, show, seen)
+    yield _part("Wrong in A, right in B", flips.gained, flips, show, seen)
     flipped = {one.new.id for one in (*flips.lost, *flips.gained)}
     rest = [one for one in flips.moved if one.new.id not in flipped]
-    yield _part(f"Score ({flips.metric}) moved most, without a flip", rest, flips, show)
+    yield _part(f"Score ({flips.metric}) moved most, without a flip", rest, flips, show, seen)
     for ranks in flips.ranks:
         yield Part(
             title=f"Ranks moved most, {ranks.direction}",
-            blocks=tuple(_rank_blocks(ranks, show)),
+            blocks=tuple(_rank_block(one, ranks.direction, seen) for one in ranks.moves[:show]),
         )
 
 
-def _part(title: str, moved: Sequence[Moved], flips: Flips, show: int) -> Part:
-    return Part(title=f"{title} ({len(moved)})", blocks=tuple(_block(one, flips.unit) for one in moved[:show]))
+class _Seen:
+    """What was told already of a sample is not told again."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, tuple[str, str]]] = set()
+
+    def new(self, sample: str, facts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        for fact in facts:
+            if (sample, fact) not in self._told:
+                self._told.add((sample, fact))
+                yield fact
 
 
-def _block(moved: Moved, unit: str) -> Block:
+def _part(title: str, moved: Sequence[Moved], flips: Flips, show: int, seen: _Seen) -> Part:
+    return Part(title=f"{title} ({len(moved)})", blocks=tuple(_block(one, flips.unit, seen) for one in moved[:show]))
+
+
+def _block(moved: Moved, unit: str, seen: _Seen) -> Block:
     facts = [
-        *_about(moved.new),
+        *seen.new(moved.new.id, _about(moved.new)),
         ("A", _answer(moved.old, unit)),
         ("B", _answer(moved.new, unit)),
     ]
@@ -318,12 +377,14 @@ def _answer(view: SampleView, unit: str) -> str:
     return (elide(view.answer, _TEXT_WIDTH) or "(nothing)") + (f"  ({score})" if score else "")
 
 
-def _rank_blocks(ranks: RankMoves, show: int) -> Iterator[Block]:
-    for one in ranks.moves[:show]:
-        yield Block(
-            title=f"{one.new.id}, query {one.query + 1}",
-            facts=(*_asked(one, ranks.direction), ("rank", f"{one.old_rank} in A, {one.new_rank} in B")),
-        )
+def _rank_block(move: RankMove, direction: str, seen: _Seen) -> Block:
+    return Block(
+        title=f"{move.new.id}, query {move.query + 1}",
+        facts=(
+            *seen.new(move.new.id, _asked(move, direction)),
+            ("rank", f"{move.old_rank} in A, {move.new_rank} in B"),
+        ),
+    )
 
 
 def _asked(move: RankMove, direction: str) -> Iterator[tuple[str, str]]:

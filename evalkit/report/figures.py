@@ -7,13 +7,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from evalkit.report.leaderboard import worth
 from evalkit.report.records import all_records
 from evalkit.report.samplesets import run_labels
+from evalkit.report.text import elide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from evalkit.report.records import Record
+    from evalkit.report.records import ProtocolFields, Record
     from evalkit.report.samplesets import SampleSet
     from evalkit.types import RunResult, SampleView
 
@@ -46,6 +48,8 @@ class IntervalPanel:
     axis: str
     unit: str
     marks: tuple[Mark, ...]
+    protocols: tuple[str, ...] = ()
+    """What the numbers after the labels stand for: one protocol each. Empty where all have the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,8 @@ class BarPanel:
     counted: str
     """What `Bar.n` counts: `samples`, `queries`."""
     note: str = ""
+    protocols: tuple[str, ...] = ()
+    """As of an `IntervalPanel`, of the names of the series."""
     kind: str = "breakdown"
     """`breakdown` or `ranks`."""
 
@@ -85,6 +91,9 @@ class BarPanel:
         return max(100.0, highest) if self.unit == "%" and self.kind == "breakdown" else highest or 1.0
 
 
+_NOTE_WIDTH = 60
+_TOLD = {"prompt": "prompt", "image_preprocessing": "image", "decoding": "decoding"}
+"""What a note tells of a protocol, as papers do; the digest stands for the rest."""
 Panel: TypeAlias = IntervalPanel | BarPanel
 
 
@@ -94,7 +103,10 @@ def colours_of(results: Sequence[RunResult]) -> dict[str, int]:
 
 
 def interval_panels(results: Sequence[RunResult]) -> tuple[IntervalPanel, ...]:
-    """The main metric of each task, one panel a task, data set, split and measure, by task."""
+    """The main metric of each task, one panel a task, data set, split and measure, by task.
+
+    Numbers of different protocols are marked as a leaderboard marks them.
+    """
     labels, colours = run_labels(results), colours_of(results)
     groups: dict[tuple[str, str, str, str], list[Record]] = {}
     for record in all_records(results):
@@ -109,8 +121,9 @@ def interval_panels(results: Sequence[RunResult]) -> tuple[IntervalPanel, ...]:
 
 def _interval_panel(records: list[Record], labels: dict[str, str], colours: dict[str, int], name: str) -> IntervalPanel:
     first = records[0]
-    ranked = sorted(records, key=lambda one: _worth(one.value, higher_is_better=first.higher_is_better))
+    ranked = sorted(records, key=worth)
     several = len({record.route for record in records}) > 1
+    protocols = _Protocols(ranked)
     return IntervalPanel(
         name=name,
         title=f"{first.task}: {first.protocol_name}, split {first.split}",
@@ -118,7 +131,10 @@ def _interval_panel(records: list[Record], labels: dict[str, str], colours: dict
         unit=first.unit,
         marks=tuple(
             Mark(
-                label=labels[record.run] + (f", {record.route}" if several else "") + _signs(record),
+                label=labels[record.run]
+                + (f", {record.route}" if several else "")
+                + protocols.mark(record)
+                + _signs(record),
                 value=record.value,
                 low=record.low,
                 high=record.high,
@@ -127,11 +143,36 @@ def _interval_panel(records: list[Record], labels: dict[str, str], colours: dict
             )
             for record in ranked
         ),
+        protocols=protocols.notes,
     )
 
 
-def _worth(value: float, *, higher_is_better: bool) -> tuple[bool, float]:
-    return math.isnan(value), 0.0 if math.isnan(value) else -value if higher_is_better else value
+class _Protocols:
+    """Numbers for the protocols that share an axis, and what each stands for; none where all have one."""
+
+    def __init__(self, protocols: Iterable[ProtocolFields | None]) -> None:
+        self._met = {one.protocol_digest: one for one in protocols if one is not None}
+        self._several = len(self._met) > 1
+
+    def mark(self, protocol: ProtocolFields | None) -> str:
+        """What stands after a label: ` [2]`."""
+        if not self._several or protocol is None:
+            return ""
+        return f" [{list(self._met).index(protocol.protocol_digest) + 1}]"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line a protocol, in which is told what the protocols differ in."""
+        return tuple(self._note(one) for one in self._met.values()) if self._several else ()
+
+    def _note(self, protocol: ProtocolFields) -> str:
+        told = {
+            name: getattr(protocol, field)
+            for field, name in _TOLD.items()
+            if len({getattr(one, field) for one in self._met.values()}) > 1
+        }
+        facts = "".join(f"; {name}: {elide(text, _NOTE_WIDTH)}" for name, text in told.items() if text)
+        return f"[{self.mark(protocol)[2:-1]}] {protocol.protocol}, digest {protocol.protocol_digest}{facts}"
 
 
 def _signs(record: Record) -> str:
@@ -171,18 +212,27 @@ def _breakdown(samples: SampleSet, kind: str, colours: dict[str, int], name: str
     shown = set(sorted(every, key=lambda group: -counts[group])[:GROUPS_SHOWN])
     kept = [group for group in every if group in shown]
     left, rest = len(every) - len(kept), sum(counts[one] for one in every if one not in shown)
+    series, protocols = _series(samples)
     return BarPanel(
         name=name,
         title=f"{samples.title}, by {kind}",
         axis=f"mean of the samples' {_axis(samples.metric, samples.unit, samples.higher_is_better)}",
         unit=samples.unit,
-        series=samples.runs,
+        series=series,
         colours=tuple(colours[run] for run in samples.runs),
         categories=tuple(kept),
         bars=tuple(tuple(_mean(groups.get(group, [])) for groups in scores) for group in kept),
         counted="samples",
         note=f"Smaller groups that are left out: {left}, with {rest:,} samples." if left else "",
+        protocols=protocols,
     )
+
+
+def _series(samples: SampleSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The runs with a number each for its protocol, and what the numbers stand for."""
+    protocols = _Protocols(samples.protocols)
+    marked = zip(samples.runs, samples.protocols, strict=True)
+    return tuple(run + protocols.mark(protocol) for run, protocol in marked), protocols.notes
 
 
 def _finite(score: float | None) -> list[float]:
@@ -207,17 +257,19 @@ def _histogram(samples: SampleSet, direction: str, colours: dict[str, int], name
     ranks = [_ranks(views, direction) for views in samples.views]
     last = max((rank for found in ranks for rank in found), default=1)
     bins = [one for one in RANK_BINS if one[0] <= last]
+    series, protocols = _series(samples)
     return BarPanel(
         name=name,
         title=f"{samples.title}, ranks {direction}",
         axis="share of the queries (%)",
         unit="%",
-        series=samples.runs,
+        series=series,
         colours=tuple(colours[run] for run in samples.runs),
         categories=tuple(_bin_label(*one) for one in bins),
         bars=tuple(tuple(_share(found, *one) for found in ranks) for one in bins),
         counted="queries",
         note="The rank of the right answer, from 1; " + _queries(samples.runs, ranks),
+        protocols=protocols,
         kind="ranks",
     )
 

@@ -8,6 +8,7 @@ import unicodedata
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import matplotlib
@@ -16,7 +17,7 @@ from matplotlib.ft2font import FT2Font
 
 from evalkit.report.board import number
 from evalkit.report.figures import IntervalPanel
-from evalkit.report.text import elide, inert
+from evalkit.report.text import elide, escape, inert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,8 @@ _WIDTH = 6.9
 """Inches: the text width of a two-column page."""
 _LABEL_WIDTH = 48
 _TITLE_WIDTH = 90
+_NOTE_WIDTH, _NOTE_LINE, _NOTE_HEIGHT = 400, 125, 0.13
+"""Characters of a note and of a line of it; inches of a line."""
 _LEFT = 2.3
 """Inches for labels, so that all figures of a paper have their axes in one place."""
 _RIGHT = 0.2
@@ -78,9 +81,13 @@ def _settings() -> Iterator[None]:
 
 def _figure(panel: Panel) -> Figure:
     rows = len(panel.marks) if isinstance(panel, IntervalPanel) else _bar_rows(panel)
-    height = 0.95 + 0.19 * max(rows, 1)
+    notes = [line for note in panel.protocols for line in wrap(drawable(note, _NOTE_WIDTH), _NOTE_LINE)]
+    below = 0.5 + _NOTE_HEIGHT * len(notes)
+    height = 0.45 + 0.19 * max(rows, 1) + below
     figure = Figure(figsize=(_WIDTH, height))
-    axes = figure.add_axes((_LEFT / _WIDTH, 0.5 / height, 1 - (_LEFT + _RIGHT) / _WIDTH, 1 - 0.85 / height))
+    axes = figure.add_axes((_LEFT / _WIDTH, below / height, 1 - (_LEFT + _RIGHT) / _WIDTH, 1 - (below + 0.35) / height))
+    for place, line in enumerate(reversed(notes)):
+        figure.text(0.08 / _WIDTH, (0.03 + _NOTE_HEIGHT * place) / height, line, va="bottom", size=6.5, color="#444444")
     figure.text(0.08 / _WIDTH, 1 - 0.1 / height, drawable(panel.title, _TITLE_WIDTH), va="top", weight="bold")
     axes.set_xlabel(drawable(panel.axis, _TITLE_WIDTH))
     axes.tick_params(axis="y", length=0)
@@ -158,15 +165,10 @@ def drawable(text: str, width: int) -> str:
     """
     known = _characters()
     shown = "".join(
-        one if ord(one) in known and unicodedata.bidirectional(one) not in ("R", "AL") else _escape(one)
+        one if ord(one) in known and unicodedata.bidirectional(one) not in ("R", "AL") else escape(one)
         for one in inert(elide(text, width))
     )
     return elide(shown, width)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 @cache

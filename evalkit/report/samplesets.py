@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from evalkit.report.numbers import Number
+from evalkit.report.records import ProtocolFields, protocol_fields
 from evalkit.report.text import elide
-from evalkit.types import Failure, RunResult, SampleView, SampleViews
+from evalkit.types import Failure, Protocol, RunResult, SampleView, SampleViews
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 
 _NAME_WIDTH = 40
@@ -44,6 +46,8 @@ class SampleSet:
     higher_is_better: bool
     runs: tuple[str, ...]
     """Their names, as `run_labels` has them."""
+    protocols: tuple[ProtocolFields | None, ...]
+    """By run: how the samples were asked that are shown; None where nobody knows."""
     views: tuple[tuple[SampleView, ...], ...]
     """By run, then sample."""
 
@@ -56,6 +60,35 @@ class SampleSet:
     def size(self) -> int:
         """How many samples there are."""
         return len(self.views[0])
+
+
+def told_apart(runs: Mapping[Path, ShownRun]) -> list[ShownRun]:
+    """Runs by their directories; those of one id, in several folders, are named by as much of the path as it takes."""
+    ids = Counter(run.result.run_id for run in runs.values())
+    return [
+        run
+        if ids[run.result.run_id] == 1
+        else _renamed(run, _own_end(path, [other for other in runs if other != path]))
+        for path, run in runs.items()
+    ]
+
+
+def _own_end(path: Path, others: Sequence[Path]) -> str:
+    """The last parts of a path that no other ends with."""
+    length = 2
+    while any(other.parts[-length:] == path.parts[-length:] for other in others):
+        length += 1
+    return "/".join(path.parts[-length:])
+
+
+def _renamed(run: ShownRun, name: str) -> ShownRun:
+    numbers = tuple(replace(one, record=replace(one.record, run=name)) for one in run.numbers)
+    return replace(run, result=replace(run.result, run_id=name), numbers=numbers)
+
+
+def samples_protocol(run: RunResult) -> Protocol | None:
+    """The protocol by which a run's samples are shown: its main one, which is the last."""
+    return run.protocols[-1] if run.protocols else None
 
 
 def run_labels(results: Sequence[RunResult]) -> dict[str, str]:
@@ -87,13 +120,14 @@ def sample_sets(runs: Sequence[ShownRun]) -> tuple[SampleSet, ...]:
 def _set(members: Sequence[ShownRun], labels: dict[str, str]) -> SampleSet:
     first = members[0]
     assert first.views is not None
+    protocols = [samples_protocol(run.result) for run in members]
     return SampleSet(
         task=first.result.task,
-        # the main protocol is the last
-        data=first.result.protocols[-1].name if first.result.protocols else "",
+        data=protocols[0].name if protocols[0] else "",
         metric=first.views.metric,
         unit=first.views.unit,
         higher_is_better=first.views.higher_is_better,
         runs=tuple(labels[run.result.run_id] for run in members),
+        protocols=tuple(protocol_fields(protocol) if protocol else None for protocol in protocols),
         views=tuple(run.views.views for run in members if run.views is not None),
     )

@@ -7,7 +7,7 @@ import unicodedata
 
 _LINE_FEEDS = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 # controls, formats (among them the marks that reverse the direction of text), surrogates, line and paragraph separators
-_STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "\\": "&#92;", "`": "&#96;"})
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 
@@ -20,10 +20,11 @@ def inert(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_escape(one) if unicodedata.category(one) in _STEERING else one for one in text)
+    return "".join(escape(one) if unicodedata.category(one) in STEERING else one for one in text)
 
 
-def _escape(character: str) -> str:
+def escape(character: str) -> str:
+    r"""A character as it is written in a string literal: `\n`, `\x1b`, `\u202e`."""
     code = ord(character)
     return _LINE_FEEDS.get(character) or (
         f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -14,7 +14,7 @@ import pytest
 from evalkit.metrics.bootstrap import ClusterBootstrap, interval
 from evalkit.metrics.comparison import holm
 from evalkit.report.comparison import Comparison, compare, flips
-from evalkit.report.comparison_text import change, p_value
+from evalkit.report.comparison_text import Compare, change, p_value, tell
 from evalkit.report.numbers import Number, numbers_of
 from evalkit.types import ImageRef, MetricValue, Protocol, RunResult, SampleView, SampleViews
 
@@ -141,6 +141,72 @@ def test_numbers_of_other_protocols_are_put_side_by_side_and_say_why(
     assert one.difference is not None
     assert one.across_protocols
     assert one.difference.value == pytest.approx(50.0 - 39.2)
+
+
+def test_across_protocols_main_numbers_of_other_routes_are_compared(
+    make_run: MakeRun, make_metric: MakeMetric, make_protocol: MakeProtocol
+) -> None:
+    """One run only embeds, the other reranks too: what each is known for is compared, first of all."""
+    rng = np.random.default_rng(0)
+    embedded, reranked = make_protocol(preprocessing=make_protocol().preprocessing), make_protocol(route="itc+itm@256")
+    base = rng.normal(50, 10, IMAGES)
+
+    def metrics(better: float, protocol: Protocol) -> list[MetricValue]:
+        return [
+            of_values(base + better + rng.normal(0, 1, IMAGES), make_metric, name, protocol=protocol.id)
+            for name in ("mean_recall", "i2t_r@1")
+        ]
+
+    clip = make_run(metrics=tuple(metrics(0, embedded)))
+    both = (*metrics(-10, embedded), *metrics(10, reranked))
+    blip = make_run(protocols=(embedded, reranked), metrics=both)
+
+    def told(new: RunResult, old: RunResult, **options: Any) -> list[tuple[str, str, str, str]]:
+        found = compare(numbers(new), numbers(old), **options)
+        if options:
+            assert (found.new_only, found.old_only) == ((), ())
+            p = [one.difference.p for one in found.numbers if one.difference is not None]
+            assert [one.adjusted_p for one in found.numbers] == holm(p)
+        return [(one.new.metric, one.old.route, one.new.route, one.state) for one in found.numbers]
+
+    names = ("mean_recall", "i2t_r@1")
+    assert told(blip, clip, across_protocols=True) == [
+        *((name, "itc", "itc+itm@256", "better") for name in names),
+        *((name, "itc", "itc", "worse") for name in names),
+    ]
+    assert told(clip, blip, across_protocols=True) == [
+        *((name, "itc+itm@256", "itc", "worse") for name in names),
+        *((name, "itc", "itc", "better") for name in names),
+    ]
+    assert told(blip, clip) == [(name, "itc", "itc", "worse") for name in names]
+    assert len(told(blip, blip, across_protocols=True)) == 4  # of one main protocol: each number once
+
+
+def test_main_protocols_of_other_data_are_not_put_together(
+    make_run: MakeRun, make_metric: MakeMetric, make_protocol: MakeProtocol
+) -> None:
+    other = make_protocol(name="flickr30k-1k", route="itc+itm@256")
+    old = make_run(metrics=(make_metric("mean_recall"),))
+    both = (make_metric("mean_recall"), make_metric("mean_recall", protocol=other.id))
+    new = make_run(protocols=(make_protocol(), other), metrics=both)
+    found = compare(numbers(new), numbers(old), across_protocols=True)
+    assert [one.new.route for one in found.numbers] == ["itc"]
+    assert [one.route for one in found.new_only] == ["itc+itm@256"]
+
+
+def test_it_is_told_where_p_is_the_sign_tests(make_run: MakeRun, make_metric: MakeMetric) -> None:
+    old = np.full(IMAGES, 100.0)
+    few, many = old.copy(), np.random.default_rng(0).normal(50, 10, IMAGES)
+    few[:1] = 0
+    new = make_run(metrics=(of_values(few, make_metric, "few"), of_values(many, make_metric, "many")))
+    before = make_run(metrics=(of_values(old, make_metric, "few"), of_values(many + 1, make_metric, "many")))
+    found = compare(numbers(new), numbers(before))
+    assert [(one.new.metric, one.by_signs) for one in found.numbers] == [("few", True), ("many", False)]
+    told = tell(Compare(old=before, new=new, comparison=found, flips=None), show=0)
+    few_row, many_row = told.grids[0].rows
+    assert few_row[5].endswith("*") and not many_row[5].endswith("*")
+    assert any(note.startswith("* few answers differ: p is what a sign test") for note in told.notes)
+    assert any("So an interval may exclude 0 where no difference is shown." in note for note in told.notes)
 
 
 def test_of_one_image_nothing_can_be_told(make_run: MakeRun, make_metric: MakeMetric) -> None:

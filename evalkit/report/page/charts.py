@@ -56,6 +56,8 @@ class Chart:
     title: str
     axis: str
     note: str
+    protocols: tuple[str, ...]
+    """What the numbers after the labels stand for."""
     ticks: tuple[Tick, ...]
     blocks: tuple[Block, ...]
 
@@ -79,6 +81,7 @@ def interval_chart(panel: IntervalPanel) -> Chart:
         title=panel.title,
         axis=panel.axis,
         note="",
+        protocols=panel.protocols,
         ticks=scale.ticks(),
         blocks=(Block(heading="", lines=lines),),
     )
@@ -103,7 +106,14 @@ def bar_chart(panel: BarPanel) -> Chart:
         )
         for category, bars in zip(panel.categories, panel.bars, strict=True)
     )
-    return Chart(title=panel.title, axis=panel.axis, note=panel.note, ticks=scale.ticks(), blocks=blocks)
+    return Chart(
+        title=panel.title,
+        axis=panel.axis,
+        note=panel.note,
+        protocols=panel.protocols,
+        ticks=scale.ticks(),
+        blocks=blocks,
+    )
 
 
 def _words(value: float | None, count: int, panel: BarPanel) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from evalkit.report.page.selection import Selection, select
 from evalkit.report.page.thumbnails import Thumbnails, make_thumbnails
+from evalkit.report.text import STEERING, escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +27,6 @@ REFERENCES_LIMIT = 20
 IMAGES_LIMIT = 8
 _CHUNK = 250
 """Thumbnails are read by so many, when the first of them is looked at."""
-_STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _KEPT = frozenset("\n\t\u200c\u200d")
 """Line ends, and the joiners that scripts and emoji are written with."""
 
@@ -111,8 +111,9 @@ def _plain(samples: SampleSet, chosen: Selection, made: Thumbnails) -> dict[str,
             for kind in kinds
         ],
         "runs": [
-            {"name": visible(name)} | _run_columns([views[place] for place in chosen.places], first)
-            for name, views in zip(samples.runs, samples.views, strict=True)
+            {"name": visible(name), "route": visible(protocol.route) if protocol else ""}
+            | _run_columns([views[place] for place in chosen.places], first)
+            for name, protocol, views in zip(samples.runs, samples.protocols, samples.views, strict=True)
         ],
     }
 
@@ -184,9 +185,4 @@ def visible(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_escape(one) if unicodedata.category(one) in _STEERING and one not in _KEPT else one for one in text)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return "".join(escape(one) if unicodedata.category(one) in STEERING and one not in _KEPT else one for one in text)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from evalkit.report.board import number
 from evalkit.report.comparison import compare, flips
+from evalkit.report.comparison_text import SIGNS, change, only_one_has, p_value, whose_samples
 from evalkit.report.samplesets import run_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from evalkit.report.comparison import Compared, Flips
+    from evalkit.report.comparison import Compared, Comparison, Flips
     from evalkit.report.records import Record
     from evalkit.report.samplesets import ShownRun
     from evalkit.types import SampleViews
@@ -24,7 +25,6 @@ class DifferenceRow:
     """A number of two runs."""
 
     metric: str
-    split: str
     old: str
     new: str
     difference: str
@@ -40,11 +40,10 @@ class Differences:
     task: str
     new: str
     old: str
-    rows: tuple[DifferenceRow, ...]
-    across: str
-    """The two protocols, where they differ; empty where they do not."""
-    flipped: tuple[str, ...]
-    """What happened to the samples, in words."""
+    groups: tuple[tuple[str, tuple[DifferenceRow, ...]], ...]
+    """Rows under a heading: the route, or both where they differ, the old one first, and the split."""
+    notes: tuple[str, ...]
+    """What a reader of the rows should know, and what happened to the samples."""
 
 
 def differences_of(runs: Sequence[ShownRun]) -> tuple[Differences, ...]:
@@ -60,18 +59,44 @@ def differences_of(runs: Sequence[ShownRun]) -> tuple[Differences, ...]:
 
 def _differences(new: ShownRun, old: ShownRun, labels: dict[str, str]) -> Differences:
     compared = compare(new.numbers, old.numbers, across_protocols=True)
-    across = {
-        f"{_protocol(one.old)} and {_protocol(one.new)}": None for one in compared.numbers if one.across_protocols
-    }
+    names = (labels[old.result.run_id], labels[new.result.run_id])
     same_data = new.result.data_fingerprint == old.result.data_fingerprint
+    flipped = _flipped(new.views, old.views) if same_data else []
     return Differences(
         task=new.result.task,
-        new=labels[new.result.run_id],
-        old=labels[old.result.run_id],
-        rows=tuple(_row(one) for one in compared.numbers),
-        across="; ".join(across),
-        flipped=_flipped(new.views, old.views) if same_data else (),
+        new=names[1],
+        old=names[0],
+        groups=_groups(compared.numbers),
+        notes=(
+            *_about_numbers(compared, names),
+            *([whose_samples(old.result, new.result, names)] if flipped else []),
+            *flipped,
+        ),
     )
+
+
+def _groups(numbers: Sequence[Compared]) -> tuple[tuple[str, tuple[DifferenceRow, ...]], ...]:
+    found: dict[str, list[DifferenceRow]] = {}
+    for one in numbers:
+        route = " and ".join(dict.fromkeys((one.old.route, one.new.route)))
+        found.setdefault(f"{route}, split {one.new.split}", []).append(_row(one))
+    return tuple((title, tuple(rows)) for title, rows in found.items())
+
+
+def _about_numbers(compared: Comparison, names: tuple[str, str]) -> Iterator[str]:
+    across = dict.fromkeys(
+        f"{_protocol(one.old)} and {_protocol(one.new)}"
+        for one in compared.numbers
+        if one.across_protocols and not one.why
+    )
+    if across:
+        yield (
+            f"Measured by different protocols: {'; '.join(across)}. The difference is one of model and protocol"
+            " together."
+        )
+    yield from only_one_has(compared, names)
+    if any(one.by_signs for one in compared.numbers):
+        yield f"{SIGNS} few answers differ: p is what a sign test of so few can say at least."
 
 
 def _protocol(record: Record) -> str:
@@ -82,28 +107,22 @@ def _row(one: Compared) -> DifferenceRow:
     unit, difference = one.new.unit, one.difference
     shown = ""
     if difference is not None:
-        shown = _signed(difference.value, unit)
+        shown = change(difference.value, unit)
         if not math.isnan(difference.low):
-            shown += f" [{_signed(difference.low, unit)}, {_signed(difference.high, unit)}]"
+            shown += f" [{change(difference.low, unit)}, {change(difference.high, unit)}]"
     return DifferenceRow(
         metric=f"{one.new.metric} ({unit})" if unit != "score" else one.new.metric,
-        split=one.new.split,
         old=number(one.old.value, unit),
         new=number(one.new.value, unit),
         difference=shown,
-        p="" if math.isnan(one.adjusted_p) else "< 0.001" if one.adjusted_p < 0.001 else f"{one.adjusted_p:.3f}",
+        p="" if math.isnan(one.adjusted_p) else p_value(one.adjusted_p) + SIGNS * one.by_signs,
         state=one.state,
         why=one.why,
     )
 
 
-def _signed(value: float, unit: str) -> str:
-    text = number(value, unit)
-    return text if text == "n/a" or value < 0 else f"+{text}"
-
-
-def _flipped(new: SampleViews | None, old: SampleViews | None) -> tuple[str, ...]:
-    return () if new is None or old is None else tuple(_told(flips(new, old)))
+def _flipped(new: SampleViews | None, old: SampleViews | None) -> list[str]:
+    return [] if new is None or old is None else _told(flips(new, old))
 
 
 def _told(found: Flips) -> list[str]:

@@ -46,7 +46,7 @@ function fill(select, options) {
 function fillControls() {
   const several = current.runs.length > 1;
   const usable = (choices) => Object.entries(choices)
-    .filter(([, choice]) => several || !choice.several)
+    .filter(([, { several: needsSeveral, offered }]) => (several || !needsSeveral) && (!offered || offered(current)))
     .map(([value, choice]) => [value, choice.label]);
   const runs = current.runs.map((run, place) => [String(place), run.name]);
   fill(controls.run, several ? [[String(ANY), "any run"], ...runs] : runs);
@@ -115,7 +115,8 @@ function answer(run, place) {
   if (run.asked[place]) {
     parts.push(element("p", { className: "tags" }, "asked: ", foreign(run.asked[place])));
   }
-  return [element("dt", {}, foreign(run.name)), element("dd", {}, ...parts)];
+  const route = run.route ? [element("br"), element("small", {}, foreign(run.route))] : [];
+  return [element("dt", {}, foreign(run.name), ...route), element("dd", {}, ...parts)];
 }
 
 function references(place) {

@@ -35,25 +35,33 @@ function chosenRuns(set, run) {
   return run === ANY ? set.runs : [set.runs[run]];
 }
 
-// Whether one run's answer is as wanted, where `base` is the run that it is compared with.
+// Whether any sample of a set is right or wrong; captions are neither.
+const isJudged = (set) => set.runs.some((run) => run.right.some((right) => right !== null));
+const hasFailures = (set) => set.runs.some((run) => run.failures.some((failure) => failure !== null));
+const hasScores = (set) => set.runs.some((run) => run.scores.some((score) => score !== null));
+
+// Whether one run's answer is as wanted, where `base` is the run that it is compared with. Offered where a set has such.
 const STATES = {
   all: { label: "all", holds: () => true },
-  right: { label: "right", holds: (run, base, place) => run.right[place] === true },
-  wrong: { label: "wrong", holds: (run, base, place) => run.right[place] === false },
-  failed: { label: "failed", holds: (run, base, place) => run.failures[place] !== null },
+  right: { label: "right", offered: isJudged, holds: (run, base, place) => run.right[place] === true },
+  wrong: { label: "wrong", offered: isJudged, holds: (run, base, place) => run.right[place] === false },
+  failed: { label: "failed", offered: hasFailures, holds: (run, base, place) => run.failures[place] !== null },
   flipped: {
     label: "flipped: right in one, wrong in the other",
     several: true,
+    offered: isJudged,
     holds: (run, base, place) => isFlip(run.right[place], base.right[place]),
   },
   gained: {
     label: "gained: wrong before, right now",
     several: true,
+    offered: isJudged,
     holds: (run, base, place) => run.right[place] === true && base.right[place] === false,
   },
   lost: {
     label: "lost: right before, wrong now",
     several: true,
+    offered: isJudged,
     holds: (run, base, place) => run.right[place] === false && base.right[place] === true,
   },
   other: {
@@ -85,9 +93,9 @@ function changeOf(runs, base, place) {
 const SORTS = {
   data: { label: "order of the data" },
   id: { label: "id" },
-  worst: { label: "worst score first" },
-  best: { label: "best score first" },
-  change: { label: "largest change first", several: true },
+  worst: { label: "worst score first", offered: hasScores },
+  best: { label: "best score first", offered: hasScores },
+  change: { label: "largest change first", several: true, offered: hasScores },
 };
 
 // Smallest first; what has no value comes last.
