@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from hostile_texts import HOSTILE
 
-from evalkit.report.board import Leaderboard, View
+from evalkit.published import PublishedResult
+from evalkit.report.board import Leaderboard, Row, View
 from evalkit.report.layouts import LAYOUTS
 from evalkit.report.leaderboard import leaderboard
 from evalkit.report.paper_tables import paper_tables
+from evalkit.report.published_rows import published_records
 from evalkit.report.records import all_records
 from evalkit.types import MetricValue, Preprocessing, Protocol, RunResult
 
@@ -99,6 +101,20 @@ class PaperRuns:
             for number, model in enumerate(models)
             for place in range(len(TASKS))
         ]
+
+
+def made(layout: str, *runs: RunResult, published: tuple[PublishedResult, ...] = (), **view: object) -> Leaderboard:
+    records = all_records(runs)
+    asked = View(**{"intervals": False, "name_runs": True, **view})  # type: ignore[arg-type]  # a test's short hand
+    return paper_tables([*records, *published_records(published, records)], layout, asked)
+
+
+def rows(board: Leaderboard, table: int = 0) -> dict[str, Row]:
+    return {" ".join(row.labels): row for row in board.tables[table].rows}
+
+
+def ranks(board: Leaderboard, place: int = 0) -> dict[str, str]:
+    return {row.labels[0]: cell.rank for row in board.tables[0].rows if (cell := row.numbers[place])}
 
 
 def boards(runs: list[RunResult], **view: object) -> dict[str, Leaderboard]:

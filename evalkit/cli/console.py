@@ -29,9 +29,17 @@ def stderr() -> Console:
 
 def print_error(error: EvalkitError) -> None:
     """One line: what is wrong and what to do."""
+    _say("error: ", "bold red", str(error))
+
+
+def print_warning(message: str) -> None:
+    """One line: what is not as it was wanted."""
+    _say("warning: ", "bold yellow", message)
+
+
+def _say(word: str, style: str, message: str) -> None:
     from rich.text import Text
 
     from evalkit.report.text import inert
 
-    line = inert(" ".join(str(error).split()))
-    stderr().print(Text.assemble(("error: ", "bold red"), line))
+    stderr().print(Text.assemble((word, style), inert(" ".join(message.split()))))

@@ -6,6 +6,7 @@ import io
 import re
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -14,20 +15,24 @@ from rich.text import Text
 from evalkit.cli.console import stderr, stdout
 from evalkit.cli.leaderboard import table_width
 from evalkit.demo.matrix import demo_configs, run_all
-from evalkit.demo.running import TASKS
+from evalkit.report.board import Leaderboard, View, number
 from evalkit.report.formats import to_markdown
-from evalkit.report.leaderboard import View, leaderboard
-from evalkit.report.overview import Overview, overview, overview_table
-from evalkit.report.records import latest_only
+from evalkit.report.leaderboard import leaderboard
+from evalkit.report.notes import BEST
+from evalkit.report.paper_tables import paper_tables
+from evalkit.report.records import Record, latest_only
+from evalkit.report.terminal import leaderboard_lines
 from evalkit.settings import read_settings
 from evalkit.store import read_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from evalkit.types import RunResult
 
 TITLE = "The demo: miniatures on a generated world"
+PROTOCOLS = "Each model is asked in its own way: the whole leaderboard names every number's protocol."
 _PICTURE_WIDTH = 110
 
 
@@ -55,10 +60,14 @@ def demo_command(
         stderr().print("stopped: the same command continues")
         sys.exit(130)
     results = [done[config.model, config.task] for config in configs]
-    board = overview(results, TASKS)
-    Console(width=table_width(stdout()), highlight=False).print(overview_table(board, TITLE))
+    records = latest_only(results)[0]
+    board = overview(records)
+    console = stdout()
+    styled = console.color_system is not None
+    for line in leaderboard_lines(board, width=table_width(console), encoding=console.encoding, styled=styled):
+        console.print(line)
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(to_markdown(leaderboard(latest_only(results)[0], View())), "utf-8")
+    report.write_text(to_markdown(leaderboard(records, View())), "utf-8")
     if picture is not None:
         picture.write_text(_drawn(board), "utf-8")
     asked = sum(sum(result.counts.asked.values()) for result in results)
@@ -69,12 +78,32 @@ def demo_command(
 
 def _line(result: RunResult) -> str:
     main = [metric for metric in result.metrics if metric.metric == result.main_metric][-1]
-    return f"{result.model} x {result.task}: {main.metric} {main.value:.1f} [{main.low:.1f}, {main.high:.1f}]"
+    value, low, high = (number(one, main.unit) for one in (main.value, main.low, main.high))
+    return f"{result.model} x {result.task}: {main.metric} {value} [{low}, {high}]"
 
 
-def _drawn(board: Overview) -> str:
+def overview(records: Sequence[Record]) -> Leaderboard:
+    """The main numbers, a row a model: the layout `wide`, without notes, as the whole leaderboard has them."""
+    board = paper_tables(records, "wide", View(intervals=False, across_protocols=True))
+    tables = (
+        replace(
+            table,
+            title=TITLE,
+            rows=tuple(
+                replace(row, numbers=tuple(cell and replace(cell, marks=()) for cell in row.numbers))
+                for row in table.rows
+            ),
+        )
+        for table in board.tables
+    )
+    ranks = [note for note in board.footnotes if note.startswith(BEST)]
+    return Leaderboard(tables=tuple(tables), footnotes=(*ranks, PROTOCOLS), sources=())
+
+
+def _drawn(board: Leaderboard) -> str:
     """The matrix as SVG that needs nothing from anywhere: rich names a font on a server of somebody else's."""
     console = Console(record=True, width=_PICTURE_WIDTH, file=io.StringIO(), highlight=False)
-    console.print(overview_table(board, TITLE))
+    for line in leaderboard_lines(board, width=_PICTURE_WIDTH):
+        console.print(line)
     drawn = console.export_svg(title="evalkit demo", unique_id="demo")
     return re.sub(r"@font-face\s*{[^}]*}", "", drawn).replace("Fira Code, monospace", "monospace")

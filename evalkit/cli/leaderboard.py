@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from evalkit import store
-from evalkit.checkpoints import checkpoint_ref
-from evalkit.cli.console import stderr, stdout
-from evalkit.errors import ConfigError, EvalkitError, StoreError
+from evalkit.cli.console import print_warning, stderr, stdout
+from evalkit.cli.default_weights import default_weights
+from evalkit.cli.found_runs import FoundRun, read_places, run_places
+from evalkit.errors import ConfigError, StoreError
 from evalkit.published import read_published
-from evalkit.registry import load_adapter, load_task
 from evalkit.report.board import Leaderboard, View
 from evalkit.report.formats import to_csv, to_json, to_markdown
 from evalkit.report.latex import to_latex
 from evalkit.report.layouts import LAYOUTS
 from evalkit.report.leaderboard import leaderboard as arrange
 from evalkit.report.paper_tables import paper_tables
-from evalkit.report.published_rows import published_records
+from evalkit.report.published_rows import PublishedRecord, narrowed, published_records
 from evalkit.report.records import Record, all_records, latest_only
+from evalkit.report.row_names import parse_names, renamed, without_folders
 from evalkit.report.terminal import encodable, leaderboard_lines
 from evalkit.report.text import inert
 from evalkit.settings import read_settings
@@ -30,11 +29,12 @@ from evalkit.tools.writing import check_target, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
     from evalkit.report.numbers import Number
-    from evalkit.types import ModelCard, RunResult
+    from evalkit.types import RunResult
 
 SUFFIXES = {
     ".md": "md",
@@ -47,6 +47,8 @@ SUFFIXES = {
 }
 FORMATS = ("rich", *dict.fromkeys(SUFFIXES.values()))
 _DATA = ("csv", "json", "parquet")
+_FOR_OTHERS = ("latex", "html")
+"""Formats that are given to other people: local weights are shown without the folders they lie in."""
 PIPED_WIDTH = 120
 """Columns a table may take where the output is no terminal."""
 
@@ -65,10 +67,14 @@ class TableOptions:
     """Mark what is not significantly different from the best of its column."""
     published: bool = False
     """Show what papers published on the same tasks."""
-    across_protocols: bool = False
-    """Look for the best of a column whatever the protocols."""
+    published_labels: tuple[str, ...] = ()
+    """Parts of the labels of the published rows to show; none for all, and in a paper's layout for the models shown."""
+    across_protocols: bool | None = None
+    """Look for the best of a column whatever the protocols; None for doing so in a paper's layout alone."""
     incomplete: bool = False
-    """Mark incomplete and `--limit` runs in a paper's table, instead of refusing them."""
+    """Mark incomplete and `--limit` runs in a paper's table, instead of leaving them out."""
+    names: tuple[str, ...] = ()
+    """`RUN_OR_LABEL=TEXT`: what to call rows; see `evalkit.report.row_names.renamed`."""
     standalone: bool = False
     """LaTeX: a whole document."""
     all_runs: bool = False
@@ -95,8 +101,9 @@ class TableOptions:
         asked = {
             f"--layout {self.layout}": self.layout not in ("auto", "plain"),
             "--significance": self.significance,
-            "--published": self.published,
-            "--across-protocols": self.across_protocols,
+            "--across-protocols": self.across_protocols is True,
+            "--same-protocol": self.across_protocols is False,
+            "--name": bool(self.names),
         }
         wanted = [name for name, given in asked.items() if given]
         if self.format in _DATA and wanted:
@@ -138,20 +145,18 @@ def leaderboard(
     wanted = replace(wanted, intervals=wanted.intervals if intervals is None else intervals)
     wanted = replace(wanted, all_runs=wanted.all_runs or all_runs)
     wanted.check()
+    places = run_places(runs, read_settings(runs_dir=runs_dir).runs_dir)
     if output is not None:
-        check_target(output, ())
-    found = _read(runs, read_settings(runs_dir=runs_dir).runs_dir)
-    names = Counter(run.run_id for _, run in found)
-    # of two runs of one name, in two folders, a record does not say which is its own
-    places = {run.run_id: path for path, run in found if names[run.run_id] == 1}
-    _emit_table([run for _, run in found], wanted, places, output)
+        check_target(output, [file for place in places for file in place.iterdir()])
+    _emit_table(read_places(places), wanted, output)
 
 
 def print_table(
     results: Sequence[RunResult], *, format: str = "rich", intervals: bool = True, all_runs: bool = False
 ) -> None:
     """Print runs that were read already; the arguments are those of `leaderboard`."""
-    _emit_table(results, TableOptions(format=format, intervals=intervals, all_runs=all_runs), {}, None)
+    found = [FoundRun(place=None, run=run, by_name=True) for run in results]
+    _emit_table(found, TableOptions(format=format, intervals=intervals, all_runs=all_runs), None)
 
 
 def _format(format: str | None, output: Path | None) -> str:
@@ -169,31 +174,41 @@ def _format(format: str | None, output: Path | None) -> str:
     return SUFFIXES[output.suffix.lower()]
 
 
-def _emit_table(
-    results: Sequence[RunResult], wanted: TableOptions, places: dict[str, Path], output: Path | None
-) -> None:
-    records, left_out = (all_records(results), 0) if wanted.all_runs else latest_only(results)
+def _emit_table(found: Sequence[FoundRun], wanted: TableOptions, output: Path | None) -> None:
     if wanted.format in _DATA:
-        if left_out:
-            stderr().print(f"Earlier runs of the same measurements that are not listed: {left_out} (--all-runs).")
-        if wanted.format == "parquet" and output is not None:
-            from evalkit.report.frame import to_parquet  # noqa: PLC0415 # pandas, which no other format needs
-
-            write_whole(output, to_parquet(records))
-            return
-        _emit(to_csv(records) if wanted.format == "csv" else to_json(records), output)
+        _emit_data(found, wanted, output)
         return
-    board = _board(records, left_out, wanted, places)
+    board = _board(found, wanted)
     if wanted.format != "rich":
         _emit(_document(board, wanted), output)
         return
     console = stdout()
     if output is not None:
-        lines = leaderboard_lines(board, width=PIPED_WIDTH)
+        lines = leaderboard_lines(board, width=PIPED_WIDTH, styled=False)
         write_whole(output, "".join(f"{line.plain}\n" for line in lines).encode())
         return
-    for line in leaderboard_lines(board, width=table_width(console), encoding=console.encoding):
+    styled = console.color_system is not None
+    for line in leaderboard_lines(board, width=table_width(console), encoding=console.encoding, styled=styled):
         console.print(line)
+
+
+def _emit_data(found: Sequence[FoundRun], wanted: TableOptions, output: Path | None) -> None:
+    records, left_out = _records(found, wanted)
+    if left_out:
+        stderr().print(f"Earlier runs of the same measurements that are not listed: {left_out} (--all-runs).")
+    records = [*records, *_published(records, wanted)]
+    if wanted.format == "parquet" and output is not None:
+        from evalkit.report.frame import to_parquet  # noqa: PLC0415 # pandas, which no other format needs
+
+        write_whole(output, to_parquet(records, published=wanted.published))
+        return
+    _emit((to_csv if wanted.format == "csv" else to_json)(records, published=wanted.published), output)
+
+
+def _records(found: Sequence[FoundRun], wanted: TableOptions) -> tuple[list[Record], int]:
+    """The numbers to show, and how many earlier runs of the same measurements are not among them."""
+    runs = [one.run for one in found]
+    return (all_records(runs), 0) if wanted.all_runs else latest_only(runs)
 
 
 def _document(board: Leaderboard, wanted: TableOptions) -> str:
@@ -206,39 +221,87 @@ def _document(board: Leaderboard, wanted: TableOptions) -> str:
     return html_page(board)
 
 
-def _board(records: list[Record], left_out: int, wanted: TableOptions, places: dict[str, Path]) -> Leaderboard:
+def _board(found: Sequence[FoundRun], wanted: TableOptions) -> Leaderboard:
+    if not wanted.paper:
+        return _arranged(found, wanted)
+    partial = [] if wanted.incomplete else _partial(found, wanted)
+    named = [one for one in partial if one.by_name]
+    if named:
+        raise ConfigError(
+            f"A paper's table would show runs that are limited or incomplete ({len(named)}): {_listed(named)}.",
+            "Name other runs, mark these with --incomplete, or choose --layout plain.",
+        )
+    board = _arranged([one for one in found if one not in partial], wanted)
+    told = (
+        f"Limited or incomplete runs that are left out ({len(partial)}; --incomplete shows them): {_listed(partial)}."
+    )
+    if not board.tables:
+        raise ConfigError(
+            f"None of these runs has a number that the layout {wanted.paper} shows." + f" {told}" * bool(partial),
+            "Choose --layout wide, which shows every task's main metric, or --layout plain.",
+        )
+    if not partial:
+        return board
+    stderr().print(Text(inert(told)))
+    return replace(board, sources=(*board.sources, told))
+
+
+def _partial(found: Sequence[FoundRun], wanted: TableOptions) -> list[FoundRun]:
+    """The limited and incomplete runs of which a paper's tables would show numbers."""
+    if all(one.run.complete for one in found):
+        return []
+    bare = TableOptions(format=wanted.format, layout=wanted.layout, all_runs=True)
+    board = _arranged(found, bare)
+    shown = {run for table in board.tables for row in table.rows for run in row.runs}
+    return [one for one in found if not one.run.complete and one.run.run_id in shown]
+
+
+def _listed(found: Sequence[FoundRun]) -> str:
+    names = [one.run.run_id for one in found]
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _arranged(found: Sequence[FoundRun], wanted: TableOptions) -> Leaderboard:
+    measured, left_out = _records(found, wanted)
+    names = Counter(one.run.run_id for one in found)
+    # of two runs of one name, in two folders, a record does not say which is its own
+    places = {one.run.run_id: one.place for one in found if one.place and names[one.run.run_id] == 1}
+    as_measured = {_key(record): record for record in measured}
+    is_default = default_weights()
     view = View(
         intervals=not wanted.paper if wanted.intervals is None else wanted.intervals,
         run_column=wanted.all_runs and not wanted.paper,
         name_runs=bool(places),
         left_out=left_out,
-        is_default=_default_weights(),
-        across_protocols=wanted.across_protocols,
+        is_default=lambda record: is_default(as_measured.get(_key(record), record)),
+        across_protocols=bool(wanted.paper) if wanted.across_protocols is None else wanted.across_protocols,
         p_values=_tests(places) if wanted.significance else None,
     )
-    shown = [*records, *published_records(read_published(), records)] if wanted.published else records
-    if not wanted.paper:
-        return arrange(shown, view)
-    board = paper_tables(shown, wanted.paper, view)
-    if not board.tables:
-        raise ConfigError(
-            f"None of these runs has a number that the layout {wanted.paper} shows.",
-            "Choose --layout wide, which shows every task's main metric, or --layout plain.",
-        )
-    if not wanted.incomplete:
-        _refuse_incomplete(board, records)
-    return board
+    records = [*measured, *_published(measured, wanted)]
+    if wanted.names:
+        records = renamed(records, parse_names(wanted.names))
+    if wanted.format in _FOR_OTHERS:
+        records = without_folders(records)
+    return paper_tables(records, wanted.paper, view) if wanted.paper else arrange(records, view)
 
 
-def _refuse_incomplete(board: Leaderboard, records: Sequence[Record]) -> None:
-    shown = {run for table in board.tables for row in table.rows for run in row.runs}
-    partial = dict.fromkeys(one.run for one in records if not one.complete and one.run in shown)
-    if partial:
-        names = ", ".join(list(partial)[:5]) + (", ..." if len(partial) > 5 else "")
+def _published(measured: Sequence[Record], wanted: TableOptions) -> list[PublishedRecord]:
+    labels = wanted.published_labels
+    if not (wanted.published or labels):
+        return []
+    rows = read_published()
+    found = published_records(narrowed(rows, measured, labels) if wanted.paper or labels else rows, measured)
+    if labels and not found:
         raise ConfigError(
-            f"A paper's table would show runs that are limited or incomplete ({len(partial)}): {names}.",
-            "Name the runs to show, mark these with --incomplete, or choose --layout plain.",
+            f"No published row of these tasks has a label with {' or '.join(map(repr, labels))}.",
+            "evalkit leaderboard --published -l plain shows them all.",
         )
+    return found
+
+
+def _key(record: Record) -> tuple[str, ...]:
+    """What a record's names for the reader leave as it was."""
+    return (record.run, record.created, record.task, record.checkpoint_digest)
 
 
 def _tests(places: dict[str, Path]) -> Callable[[Sequence[Record], Record], Sequence[float]]:
@@ -254,7 +317,7 @@ def _tests(places: dict[str, Path]) -> Callable[[Sequence[Record], Record], Sequ
             try:
                 known[record.run] = {number.key: number for number in read_numbers(places[record.run])}
             except StoreError as error:
-                _warn(f"its numbers are not tested: {error}")
+                print_warning(f"its numbers are not tested: {error}")
                 known[record.run] = {}
         return known[record.run].get((record.metric, record.split, record.protocol))
 
@@ -266,89 +329,6 @@ def table_width(console: Console) -> int:
     return console.width if console.is_terminal else max(console.width, PIPED_WIDTH)
 
 
-def _read(runs: Sequence[str | Path], folder: Path) -> list[tuple[Path, RunResult]]:
-    """Runs with their directories, the oldest first."""
-    named: dict[Path, bool] = {}
-    for path, by_name in _paths(runs, folder):
-        place = path.resolve()  # a run that is named twice is one run
-        named[place] = named.get(place, False) or by_name
-    found, damaged = [], list[StoreError]()
-    for path, by_name in named.items():
-        try:
-            found.append((path, store.read_run(path)))
-        except StoreError as error:
-            if by_name:
-                raise
-            damaged.append(error)
-    if damaged and not found:
-        raise damaged[0]
-    for problem in damaged:
-        _warn(f"a run is not shown: {problem}")
-    return sorted(found, key=lambda one: one[1].created)
-
-
-def _paths(runs: Sequence[str | Path], folder: Path) -> list[tuple[Path, bool]]:
-    """Run directories, and whether each was named itself."""
-    if not runs:
-        return [(path, False) for path in _all_of(folder)]
-    paths: list[tuple[Path, bool]] = []
-    for run in runs:
-        several = Path(run).is_dir() and not store.is_run(Path(run))
-        if several:
-            paths += [(path, False) for path in _all_of(Path(run))]
-        else:
-            paths.append((store.resolve_run(str(run), folder), True))
-    return paths
-
-
-def _all_of(folder: Path) -> list[Path]:
-    paths = store.find_runs(folder)
-    if not paths:
-        raise StoreError(
-            f"There are no runs in {folder}.",
-            "Make one, for example: evalkit run --model conse --task coco_retrieval."
-            " Runs that lie elsewhere are named with --runs-dir (or EVALKIT_RUNS).",
-        )
-    return paths
-
-
-def _default_weights() -> Callable[[Record], bool]:
-    """Whether a record's weights are what its model's card names for its variant and task; False where nobody knows."""
-    known: dict[tuple[str, str, str], tuple[str, str | None] | None] = {}
-    cards: dict[str, ModelCard | None] = {}
-
-    def is_default(record: Record) -> bool:
-        key = (record.model, record.variant, record.task)
-        if key not in known:
-            if record.model not in cards:
-                cards[record.model] = _card(record.model)
-            known[key] = _card_weights(cards[record.model], record.variant, record.task)
-        weights = known[key]
-        if weights is None or weights[0] != record.checkpoint:
-            return False
-        return weights[1] is None or record.checkpoint_digest == f"commit:{weights[1]}"
-
-    return is_default
-
-
-def _card(model: str) -> ModelCard | None:
-    try:
-        card: ModelCard = load_adapter(model).card
-    except EvalkitError:  # a run of a plugin that is not installed here
-        return None
-    return card
-
-
-def _card_weights(card: ModelCard | None, variant: str, task: str) -> tuple[str, str | None] | None:
-    if card is None:
-        return None
-    try:
-        ref = checkpoint_ref(card, variant, load_task(task).card.purpose)
-    except EvalkitError:  # a task that is not installed here, or a variant that the card no longer has
-        return None
-    return ref.source, ref.revision
-
-
 def _emit(document: str, output: Path | None) -> None:
     """Write text as it is: no wrapping, no mark-up."""
     if output is not None:
@@ -356,7 +336,3 @@ def _emit(document: str, output: Path | None) -> None:
         return
     console = stdout()
     console.out(encodable(document, console.encoding), end="", highlight=False)
-
-
-def _warn(message: str) -> None:
-    stderr().print(Text.assemble(("warning: ", "bold yellow"), inert(" ".join(message.split()))))

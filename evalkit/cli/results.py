@@ -94,13 +94,27 @@ def leaderboard(
     significance: Annotated[
         bool, typer.Option("--significance", help="Mark what is not significantly different from the column's best.")
     ] = False,
-    published: Annotated[bool, typer.Option("--published", help="Show what papers published on these tasks.")] = False,
-    across_protocols: Annotated[
-        bool, typer.Option("--across-protocols", help="Find a column's best among all rows, whatever their protocols.")
+    published: Annotated[
+        bool, typer.Option("--published", help="Also what papers published on these tasks; in data with its source.")
     ] = False,
+    published_label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Published rows whose label has TEXT. [default: those of the models]"),
+    ] = None,
+    across_protocols: Annotated[
+        bool | None,
+        typer.Option(
+            "--across-protocols/--same-protocol",
+            help="Find a column's best among all rows on the same data, or of one protocol. [default: all; plain: one]",
+        ),
+    ] = None,
     incomplete: Annotated[
         bool, typer.Option("--incomplete", help="Take runs with --limit or failures into a paper's table, marked.")
     ] = False,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN_OR_LABEL=TEXT", help="What to call a run's rows, or a model's: clip/base=CLIP."),
+    ] = None,
     standalone: Annotated[bool, typer.Option("--standalone", help="LaTeX: a whole document.")] = False,
     all_runs: Annotated[bool, typer.Option("--all-runs", help="Show repeated runs too, not only the latest.")] = False,
     runs_dir: RunsDir = None,
@@ -114,8 +128,10 @@ def leaderboard(
         intervals=intervals,
         significance=significance,
         published=published,
+        published_labels=tuple(published_label or ()),
         across_protocols=across_protocols,
         incomplete=incomplete,
+        names=tuple(name or ()),
         standalone=standalone,
         all_runs=all_runs,
     )
@@ -146,7 +162,10 @@ def rescore(
     write: Annotated[bool, typer.Option("--write", help="Replace the run's stored numbers.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Score a stored run again, without a model."""
+    """Score a stored run again, without a model.
+
+    Exit code 0: the stored numbers are reproduced, or --option or --write was given; 1: some differ; 2: error.
+    """
     from evalkit.cli.rescore import rescore_command
 
     rescore_command(run, data_dir=data_dir, options=option or [], write=write, runs_dir=runs_dir)
@@ -229,7 +248,13 @@ def compare(
     run_b: RunArgument,
     format: Annotated[CompareFormat, typer.Option("--format", "-f", help="How to write it.")] = CompareFormat.rich,
     show: Annotated[int, typer.Option(min=0, help="How many samples of each kind to show.")] = 10,
-    samples: Annotated[bool, typer.Option(help="Show which samples changed; needs the annotations.")] = True,
+    samples: Annotated[
+        bool | None,
+        typer.Option(
+            "--samples/--no-samples",
+            help="Show which samples changed; needs the annotations. [default: where a number could be compared]",
+        ),
+    ] = None,
     across_protocols: Annotated[
         bool, typer.Option("--across-protocols", help="Also numbers of which only the way a model is asked differs.")
     ] = False,
@@ -320,7 +345,7 @@ def reproduce(
     revision: Revision = None,
     server_number: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="With --run: what the evaluation server gave for its exported file."),
+        typer.Option(metavar="PHASE=VALUE", help="With --run: what the server gave for its file, as test-dev=78.24."),
     ] = None,
     format: Annotated[ReproduceFormat, typer.Option("--format", "-f", help="How to write it.")] = ReproduceFormat.rich,
     limit: Annotated[

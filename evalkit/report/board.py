@@ -10,7 +10,7 @@ from typing import Literal
 
 from evalkit.report.records import Record
 
-DECIMALS = {"%": 1, "rank": 1, "score": 3}
+DECIMALS = {"%": 1, "points": 1, "rank": 1, "score": 3}
 CLOSE = "≈"
 """Stands after a number whose difference to the best is not significant."""
 
@@ -52,18 +52,21 @@ class Heading:
     higher_is_better: bool
     n: int | None
     """What all numbers of the column are over; None where they differ and each says its own."""
+    data: str = ""
+    """The data set, over all of its columns: `COCO`. Empty in a plain table."""
     group: str = ""
-    """What it shares with its neighbours, as papers print it: `COCO TR`. Empty in a plain table."""
+    """What it shares with its neighbours below the data set: `TR`."""
     mark: str = ""
-    """The number of its protocol's note, where all numbers of the group have one protocol."""
+    """The number of its protocol's note, where all numbers of the column have one protocol."""
     decimals: int = 1
     """How many its numbers are shown with."""
 
     @property
     def title(self) -> str:
         """`i2t_r@1 (%)`, or `COCO TR R@1 [1]`; a measure of which less is better says so."""
-        if self.group:
-            told = f"{self.group} {self.metric}" + ("" if self.higher_is_better else " (less is better)")
+        if self.data:
+            told = " ".join(part for part in (self.data, self.group, self.metric) if part)
+            told += "" if self.higher_is_better else " (less is better)"
             return told + (f" [{self.mark}]" if self.mark else "")
         return f"{self.metric} ({self.unit}{'' if self.higher_is_better else ', less is better'})"
 
@@ -72,22 +75,35 @@ class Heading:
 class Span:
     """Neighbouring columns under one heading."""
 
-    group: str
+    name: str
     mark: str
     """Where all of them have it."""
     headings: tuple[Heading, ...]
 
 
-def spans(headings: Sequence[Heading]) -> tuple[Span, ...]:
-    """The columns by group; a mark that a group shares stands at the group alone."""
-    found = []
-    for group, members in groupby(headings, key=lambda heading: heading.group):
-        columns = tuple(members)
-        shared = columns[0].mark if group and len({column.mark for column in columns}) == 1 else ""
-        if shared:
-            columns = tuple(replace(column, mark="") for column in columns)
-        found.append(Span(group=group, mark=shared, headings=columns))
-    return tuple(found)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What stands above the columns of a table, line by line."""
+
+    levels: tuple[tuple[Span, ...], ...]
+    """The data sets, and below them the groups, where there are any; each level is over all columns."""
+    headings: tuple[Heading, ...]
+    """Each column's own; the mark that all columns of a data set share stands there, at its name, alone."""
+
+
+def header(headings: Sequence[Heading]) -> Header:
+    """The columns by data set and by group."""
+    top, below, columns = list[Span](), list[Span](), list[Heading]()
+    for data, of_data in groupby(headings, key=lambda heading: heading.data):
+        members = tuple(of_data)
+        shared = members[0].mark if data and len({one.mark for one in members}) == 1 else ""
+        members = tuple(replace(one, mark="") for one in members) if shared else members
+        top.append(Span(name=data, mark=shared, headings=members))
+        for group, of_group in groupby(members, key=lambda heading: heading.group):
+            below.append(Span(name=group, mark="", headings=tuple(of_group)))
+        columns += members
+    levels = tuple(tuple(level) for level in (top, below) if any(span.name for span in level))
+    return Header(levels=levels, headings=tuple(columns))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +115,13 @@ class Row:
     """None where there is no such number."""
     runs: tuple[str, ...] = ()
     """Where its numbers come from; empty where a paper published them."""
+    mark: str = ""
+    """The numbers of its protocols' notes, in the order of the columns: `2`, or `2, 5`; see `lifted`."""
+
+    @property
+    def marked_labels(self) -> tuple[str, ...]:
+        """The labels as plain text: `itc [2]`."""
+        return (*self.labels[:-1], f"{self.labels[-1]} [{self.mark}]") if self.mark else self.labels
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -116,6 +139,22 @@ class Table:
     rows: tuple[Row, ...]
 
 
+def lifted(table: Table) -> Table:
+    """The table with the marks of a row's protocols once, at its labels: on one data set a row has one protocol.
+
+    A mark that a heading has stays there.
+    """
+    return replace(table, rows=tuple(map(_lifted, table.rows)))
+
+
+def _lifted(row: Row) -> Row:
+    marks = dict.fromkeys(mark for cell in row.numbers if cell for mark in cell.marks if mark.isdecimal())
+    numbers = (
+        cell and replace(cell, marks=tuple(one for one in cell.marks if not one.isdecimal())) for cell in row.numbers
+    )
+    return replace(row, numbers=tuple(numbers), mark=", ".join(marks))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
     """What the readable formats show; the texts are as they came, each format makes them inert."""
@@ -125,10 +164,12 @@ class Leaderboard:
     """What a reader of the numbers needs: the protocols, and what each mark means."""
     sources: tuple[str, ...]
     """Where they come from: weights and runs."""
+    protocols: tuple[str, ...] = ()
+    """Each protocol whole, with the number of its note; `footnotes` have them in brief."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """All of them."""
+        """What stands below the tables where room is short."""
         return self.footnotes + self.sources
 
 

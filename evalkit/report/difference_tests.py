@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from evalkit.metrics.comparison import holm
-from evalkit.report.numbers import difference_of, why_not_comparable
+from evalkit.report.numbers import cautious_difference, why_not_comparable
 from evalkit.report.records import ProtocolFields
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ def tests_against_best(
     numbers_of: Callable[[Record], Number | None],
 ) -> Callable[[Sequence[Record], Record], list[float]]:
     """A test for `View.p_values`: two-sided, paired where both have resamples, by Holm's correction.
+
+    By the difference that `evalkit compare` and the report go by, so that they agree.
 
     Args:
         numbers_of: A record with its resamples; None where there is none, as of a published number.
@@ -43,4 +45,4 @@ def _p(one: Number | None, best: Number | None) -> float:
     # whether protocols may differ is the table's to decide; all else must agree
     measured_alike = {name: getattr(best.record, name) for name in _PROTOCOL}
     alike = replace(one, record=replace(one.record, **measured_alike))
-    return math.nan if why_not_comparable(alike, best) else difference_of(one, best).p
+    return math.nan if why_not_comparable(alike, best) else cautious_difference(one, best).p

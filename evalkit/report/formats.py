@@ -8,6 +8,8 @@ import json
 import math
 from typing import TYPE_CHECKING
 
+from evalkit.report.board import lifted
+from evalkit.report.published_rows import PublishedRecord, published_in
 from evalkit.report.records import COLUMNS, as_row
 from evalkit.report.text import markdown, spreadsheet
 
@@ -17,19 +19,24 @@ if TYPE_CHECKING:
     from evalkit.report.board import Cell, Leaderboard
     from evalkit.report.records import Record
 
+UNPUBLISHED = ("n", "clusters", "samples", "failed", "complete", "protocol_version")
+"""Columns of counts and versions that no published number has."""
 _EMPHASIS = {"": "{}", "best": "**{}**", "second": "<ins>{}</ins>"}
 
 
 def to_markdown(board: Leaderboard) -> str:
     """GitHub Markdown: a heading and a table each, then the notes as a list."""
     blocks = []
-    for table in board.tables:
+    for table in map(lifted, board.tables):
         titles = [heading.title + ("" if heading.n is None else f", n={heading.n}") for heading in table.headings]
         labels = len(table.labels)
         lines = [
             _markdown_row([markdown(title) for title in (*table.labels, *titles)]),
             _markdown_row(["---"] * labels + ["---:"] * len(titles)),
-            *(_markdown_row([*map(markdown, row.labels), *map(_markdown_cell, row.numbers)]) for row in table.rows),
+            *(
+                _markdown_row([*map(markdown, row.marked_labels), *map(_markdown_cell, row.numbers)])
+                for row in table.rows
+            ),
         ]
         blocks.append(f"### {markdown(table.title)}\n\n" + "\n".join(lines))
     blocks.append("\n".join(f"- {markdown(note)}" for note in board.notes))
@@ -47,13 +54,34 @@ def _markdown_cell(cell: Cell | None) -> str:
     return _EMPHASIS[cell.rank].format(markdown(cell.value)) + markdown(rest)
 
 
-def to_csv(records: Sequence[Record]) -> str:
+def data_rows(records: Sequence[Record], *, published: bool = False) -> list[dict[str, str | float | bool | None]]:
+    """A row a number.
+
+    Args:
+        records: Numbers of runs and of papers; of a published one, what no paper tells is None.
+        published: Add the column `source`: where a number was published, empty for one of a run.
+    """
+    rows = []
+    for record in records:
+        row = as_row(record)
+        if isinstance(record, PublishedRecord):
+            row |= dict.fromkeys(UNPUBLISHED)
+        rows.append({**row, "source": published_in(record)} if published else row)
+    return rows
+
+
+def data_columns(*, published: bool = False) -> tuple[str, ...]:
+    """The names of the columns, in order."""
+    return (*COLUMNS, "source") if published else COLUMNS
+
+
+def to_csv(records: Sequence[Record], *, published: bool = False) -> str:
     """RFC 4180, a line a number; text that a spreadsheet would take for a formula begins with an apostrophe."""
     sink = io.StringIO(newline="")
     writer = csv.writer(sink, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    for record in records:
-        writer.writerow([_csv_cell(value) for value in as_row(record).values()])
+    writer.writerow(data_columns(published=published))
+    for row in data_rows(records, published=published):
+        writer.writerow([_csv_cell(value) for value in row.values()])
     return sink.getvalue()
 
 
@@ -67,9 +95,9 @@ def _csv_cell(value: object) -> str:
     return repr(value)
 
 
-def to_json(records: Sequence[Record]) -> str:
+def to_json(records: Sequence[Record], *, published: bool = False) -> str:
     """A list of objects, one a number; a number that is not finite is null."""
-    return json_document([as_row(record) for record in records])
+    return json_document(data_rows(records, published=published))
 
 
 def json_document(value: object) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from evalkit.report.records import COLUMNS, all_records, as_row
+from evalkit.report.formats import UNPUBLISHED, data_columns, data_rows
+from evalkit.report.records import all_records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +26,15 @@ def results_frame(runs: Sequence[RunResult]) -> pd.DataFrame:
     return records_frame(all_records(runs))
 
 
-def records_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """The same of records that were chosen already; half a surrogate pair, which UTF-8 lacks, stands as its escape."""
-    frame = pd.DataFrame([_encodable(as_row(record)) for record in records], columns=list(COLUMNS))
+def records_frame(records: Sequence[Record], *, published: bool = False) -> pd.DataFrame:
+    """The same of records that were chosen already; half a surrogate pair, which UTF-8 lacks, stands as its escape.
+
+    Args:
+        records: Numbers of runs; of papers too where `published`.
+        published: Add the column `source`; what no paper tells can be missing.
+    """
+    rows = [_encodable(row) for row in data_rows(records, published=published)]
+    frame = pd.DataFrame(rows, columns=list(data_columns(published=published)))
     numbers = {"value": "float64", "low": "float64", "high": "float64"}
     counts = {
         "n": "int64",
@@ -38,14 +45,17 @@ def records_frame(records: Sequence[Record]) -> pd.DataFrame:
         "limit": "Int64",
     }
     flags = {"higher_is_better": "bool", "main": "bool", "complete": "bool"}
+    if published:
+        counts |= {name: "Int64" for name in UNPUBLISHED if name in counts}
+        flags["complete"] = "boolean"
     texts = {name: "str" for name in frame.columns if name not in {*numbers, *counts, *flags}}
     return frame.astype({**numbers, **counts, **flags, **texts})
 
 
-def to_parquet(records: Sequence[Record]) -> bytes:
+def to_parquet(records: Sequence[Record], *, published: bool = False) -> bytes:
     """The frame as a Parquet file."""
     sink = io.BytesIO()
-    records_frame(records).to_parquet(sink, index=False)
+    records_frame(records, published=published).to_parquet(sink, index=False)
     return sink.getvalue()
 
 

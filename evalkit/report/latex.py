@@ -6,10 +6,11 @@ stands as its code point, `[U+732B]`, so that a name in another script or an emo
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import TYPE_CHECKING
 
-from evalkit.report.board import CLOSE, spans
+from evalkit.report.board import CLOSE, header, lifted
 from evalkit.report.text import elide, inert
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 PACKAGES = r"\usepackage{booktabs,siunitx}"
 _NOTE_WIDTH = 1000
 """A note or a comment longer than this has its middle left out: a paper has no room for it."""
+_GAP, _NARROW, _SEVERAL = 6, 3, 8
+"""Points beside each column: LaTeX's own; in a table of more than so many numbers a row, which else fits no page."""
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -41,11 +44,9 @@ _SPECIAL = {
     "[": "{[}",
     "]": "{]}",
     "*": "{*}",
-    "-": "{-}",
     "'": "{'}",
     "!": "{!}",
     "?": "{?}",
-    ",": "{,}",
     "…": r"\ldots{}",
     "†": r"$\dagger$",
     "‡": r"$\ddagger$",
@@ -86,6 +87,8 @@ _ACCENTS = {
     "\u030c": "v",
     "\u0327": "c",
 }
+_LIGATURE = re.compile(r"-(?=-)|(?<=-)-|,(?=,)|(?<=,),")
+"""What would be a dash or a quotation mark; braces keep the characters apart."""
 _DOTLESS = {"i": r"\i", "j": r"\j"}
 
 
@@ -95,7 +98,7 @@ def escape(text: str) -> str:
     >>> print(escape("50% of A_1 & \\input{x} é 猫"))
     50\% of A\_1 \& \textbackslash{}input\{x\} \'{e} {[}U+732B{]}
     """
-    return "".join(_shown(character) for character in inert(text))
+    return _LIGATURE.sub(lambda found: f"{{{found[0]}}}", "".join(_shown(character) for character in inert(text)))
 
 
 def _shown(character: str) -> str:
@@ -126,11 +129,11 @@ def to_latex(board: Leaderboard, *, standalone: bool = False) -> str:
         board: What to show.
         standalone: A whole document, to look at, in place of a fragment for `\input`.
     """
-    blocks = ["\n\n\\medskip\\noindent\n".join(_tabular(table) for table in board.tables)]
+    blocks = ["\n\n\\medskip\\noindent\n".join(_tabular(lifted(table)) for table in board.tables)]
     if board.footnotes:
         notes = [f"{escape(elide(note, _NOTE_WIDTH))}\\par" for note in board.footnotes]
         blocks.append("\n".join([r"\par\smallskip", r"{\footnotesize\raggedright", *notes, "}"]))
-    sources = "\n".join(comment(source) for source in board.sources)
+    sources = "\n".join(comment(source) for source in (*board.sources, *board.protocols))
     body = "\n\n".join(block for block in (*blocks, sources) if block) + "\n"
     if not standalone:
         return f"% In the preamble: {PACKAGES}\n{body}"
@@ -146,7 +149,8 @@ def _tabular(table: Table) -> str:
         (len(cell.signs.replace("[", "").replace("]", "")) for row in table.rows for cell in row.numbers if cell),
         default=0,
     )
-    room = f"\\addtolength{{\\tabcolsep}}{{{2 * signs}pt}}" if signs else ""
+    gap = max(_NARROW if len(columns) > _SEVERAL else _GAP, 2 * signs)
+    room = f"\\setlength{{\\tabcolsep}}{{{gap}pt}}" if gap != _GAP else ""
     lines = [
         comment(table.title),
         r"\begingroup\sisetup{detect-weight=true}" + room,
@@ -174,28 +178,21 @@ def _is_number(value: str) -> bool:
 
 
 def _head(table: Table, apart: Sequence[bool]) -> list[str]:
-    """One line of headings, or two where columns are in groups."""
-    widths = iter([2 if beside else 1 for beside in apart])
-    top, rules, bottom = [], [], []
-    column = len(table.labels) + 1
-    for span in spans(table.headings):
-        wide = 0
-        for heading in span.headings:
-            width = next(widths)
-            bottom.append(_headed(_name(heading), width))
-            wide += width
-        top.append(_headed(escape(span.group) + _superscript([span.mark] if span.mark else []), wide))
-        if span.group:
-            rules.append(f"\\cmidrule(lr){{{column}-{column + wide - 1}}}")
-        column += wide
-    labels = [escape(label) for label in table.labels]
-    if not rules:
-        return [" & ".join([*labels, *bottom]) + r" \\"]
-    return [
-        " & ".join([*("" for _ in labels), *top]) + r" \\",
-        "".join(rules),
-        " & ".join([*labels, *bottom]) + r" \\",
-    ]
+    """A line of headings, and above it one for the data sets and one for the groups, where there are any."""
+    head = header(table.headings)
+    lines = []
+    for level in head.levels:
+        widths = iter([2 if beside else 1 for beside in apart])
+        cells, rules, column = ["" for _ in table.labels], [], len(table.labels) + 1
+        for span in level:
+            wide = sum(next(widths) for _ in span.headings)
+            cells.append(_headed(escape(span.name) + _superscript([span.mark] if span.mark else []), wide))
+            if span.name:
+                rules.append(f"\\cmidrule(lr){{{column}-{column + wide - 1}}}")
+            column += wide
+        lines += [" & ".join(cells) + r" \\", "".join(rules)]
+    last = [_headed(_name(heading), 1 + beside) for heading, beside in zip(head.headings, apart, strict=True)]
+    return [*lines, " & ".join([*map(escape, table.labels), *last]) + r" \\"]
 
 
 def _headed(text: str, width: int) -> str:
@@ -204,12 +201,13 @@ def _headed(text: str, width: int) -> str:
 
 def _name(heading: Heading) -> str:
     arrow = "" if heading.higher_is_better else r"~$\downarrow$"
-    unit = "" if heading.group else f" ({escape(heading.unit)})"
+    unit = "" if heading.data else f" ({escape(heading.unit)})"
     return escape(heading.metric) + arrow + unit + _superscript([heading.mark] if heading.mark else [])
 
 
 def _row(row: Row, apart: Sequence[bool]) -> str:
     cells = [escape(label) for label in row.labels]
+    cells[-1] += _superscript([row.mark] if row.mark else [])
     for cell, beside in zip(row.numbers, apart, strict=True):
         cells.append(_number(cell, hanging=not beside) if cell else "")
         if beside:

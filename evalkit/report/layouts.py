@@ -1,7 +1,8 @@
 """Tables as papers print them, as data; `evalkit.report.paper_tables` makes every one of them.
 
 A layout is a tuple of data sets, each with the groups of columns that stand side by side. What the records hold of a
-task decides which of them appear: a data set of the user's own, or of the demo, stands in columns under its own name.
+task decides which of them appear. The benchmarks' own data, the demo's generated world and any other data (a part of a
+split, somebody's own photos) are tables apart: no model has numbers in all of them.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class DataSet:
 
     task: str
     name: str
-    """Of the benchmark's own data, where the protocol's name begins with `official`; others show that name."""
-    official: str
+    """Of the benchmark's own data, where the protocol's name is one of `official`; others show that name."""
+    official: tuple[str, ...]
     groups: tuple[Group, ...]
     splits: tuple[str, ...] = ()
     """In this order; others follow, unless `only_splits`."""
@@ -53,6 +54,8 @@ class Layout:
     """Empty for every task's main metric."""
     by_route: bool = False
     """Whether a model has a row for each of its routes."""
+    legend: str = ""
+    """What the columns' names are short for; a note says it."""
 
 
 def _recall(direction: str) -> tuple[Column, ...]:
@@ -63,11 +66,11 @@ _RETRIEVAL = (Group(name="TR", columns=_recall("i2t")), Group(name="IR", columns
 _DOMAINS = tuple(
     Group(
         name=name,
-        columns=(Column(metric=f"cider{suffix}", name="CIDEr"), Column(metric=f"spice{suffix}", name="SPICE")),
+        columns=(Column(metric=f"cider{suffix}", name="C"), Column(metric=f"spice{suffix}", name="S")),
     )
     for name, suffix in (("in", "_in"), ("near", "_near"), ("out", "_out"), ("overall", ""))
 )
-_CAPTIONS = (Group(name="", columns=(Column(metric="bleu_4", name="B@4"), Column(metric="cider", name="CIDEr"))),)
+_CAPTIONS = (Group(name="", columns=(Column(metric="bleu_4", name="B@4"), Column(metric="cider", name="C"))),)
 _ACCURACY = (Group(name="", columns=(Column(metric="accuracy", name="", decimals=2),)),)
 _DIALOG = (
     Group(
@@ -96,23 +99,24 @@ LAYOUTS = {
                 DataSet(
                     task="coco_retrieval",
                     name="COCO",
-                    official="coco-karpathy-5k",
+                    official=("coco-karpathy-5k",),
                     groups=_RETRIEVAL,
                     splits=("test",),
                     only_splits=True,
                 ),
                 DataSet(
-                    task="flickr30k_retrieval", name="Flickr30k", official="flickr30k-karpathy-1k", groups=_RETRIEVAL
+                    task="flickr30k_retrieval", name="Flickr30k", official=("flickr30k-karpathy-1k",), groups=_RETRIEVAL
                 ),
-                DataSet(task="karpathy_retrieval", name="", official="", groups=_RETRIEVAL),
+                DataSet(task="karpathy_retrieval", name="", official=(), groups=_RETRIEVAL),
             ),
         ),
         Layout(
             name="captioning",
             title="Captioning",
+            legend="C: CIDEr, S: SPICE, B@4: BLEU-4.",
             sets=(
-                DataSet(task="nocaps", name="nocaps val", official="nocaps-val", groups=_DOMAINS),
-                DataSet(task="coco_caption", name="COCO", official="coco-karpathy-caption", groups=_CAPTIONS),
+                DataSet(task="nocaps", name="nocaps val", official=("nocaps-val",), groups=_DOMAINS),
+                DataSet(task="coco_caption", name="COCO", official=("coco-karpathy-caption",), groups=_CAPTIONS),
             ),
         ),
         Layout(
@@ -122,11 +126,11 @@ LAYOUTS = {
                 DataSet(
                     task="vqav2",
                     name="VQAv2",
-                    official="vqav2-",
+                    official=("vqav2-test-dev", "vqav2-test-std", "vqav2-val", "vqav2-minival"),
                     groups=_ACCURACY,
                     splits=("test-dev", "test-std", "val"),
                 ),
-                DataSet(task="okvqa", name="OK-VQA", official="okvqa-", groups=_ACCURACY),
+                DataSet(task="okvqa", name="OK-VQA", official=("okvqa-val",), groups=_ACCURACY),
             ),
         ),
         Layout(
@@ -134,16 +138,37 @@ LAYOUTS = {
             title="NLVR2",
             sets=(
                 DataSet(
-                    task="nlvr2", name="NLVR2", official="nlvr2-", groups=_ACCURACY, splits=("dev", "test-P", "test-U")
+                    task="nlvr2",
+                    name="NLVR2",
+                    official=("nlvr2-dev", "nlvr2-test-p", "nlvr2-test-u"),
+                    groups=_ACCURACY,
+                    splits=("dev", "test-P", "test-U"),
                 ),
             ),
         ),
         Layout(
             name="visdial",
             title="Visual dialog",
-            sets=(DataSet(task="visdial", name="VisDial 1.0 val", official="visdial-1.0-val", groups=_DIALOG),),
+            sets=(DataSet(task="visdial", name="VisDial 1.0 val", official=("visdial-1.0-val",), groups=_DIALOG),),
         ),
         Layout(name="wide", title="Main numbers", sets=()),
     )
 }
-NAMES = ("auto", "plain", *LAYOUTS)
+OFFICIAL, DEMO, OTHER = "", "demo world", "other data"
+
+
+def world(protocol_name: str, official: tuple[str, ...] | None = None) -> str:
+    """Whose data a protocol is of: one of the three above.
+
+    Args:
+        protocol_name: `Protocol.name`.
+        official: The names of whole official splits; None where they are not known: then only a part tells of itself.
+
+    Example:
+        >>> world("coco-karpathy-5k-subset-200", ("coco-karpathy-5k",)), world("demo-world-nocaps-270")
+        ('other data', 'demo world')
+    """
+    if protocol_name.startswith("demo-world-"):
+        return DEMO
+    known = protocol_name in official if official is not None else "-subset-" not in protocol_name
+    return OFFICIAL if known else OTHER

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from evalkit.report.board import Cell, Heading, Leaderboard, Row, Table, View, number
+from evalkit.report.board import DECIMALS, Cell, Heading, Leaderboard, Row, Table, View, number
 from evalkit.report.notes import Notes, describe, model_name
 from evalkit.report.published_rows import PublishedRecord
-from evalkit.report.significance import Verdict, verdicts
+from evalkit.report.significance import Verdict, shown_decimals, shown_value, verdicts
 from evalkit.report.text import elide
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "Row",
     "Table",
     "View",
+    "by_measurement",
     "cell_of",
     "describe",
     "leaderboard",
@@ -30,6 +31,7 @@ __all__ = [
     "model_name",
     "number",
     "plain_tables",
+    "source",
     "worth",
 ]
 _NAME_WIDTH = 40
@@ -39,7 +41,7 @@ def leaderboard(records: Sequence[Record], view: View) -> Leaderboard:
     """Arrange records; rows are sorted by the main metric, the best first, and the main metric stands first."""
     notes = Notes()
     tables = plain_tables(records, view, notes)
-    return Leaderboard(tables=tuple(tables), footnotes=notes.footnotes(view), sources=notes.sources())
+    return notes.board(tables, view)
 
 
 def plain_tables(records: Sequence[Record], view: View, notes: Notes) -> list[Table]:
@@ -56,19 +58,35 @@ def _ordered(groups: dict[tuple[str, str, str], list[Record]]) -> list[tuple[str
     return sorted(groups, key=lambda key: (key[0], not any(record.main for record in groups[key]), order[key]))
 
 
-def measurement(record: Record) -> tuple[str, ...]:
+def source(record: Record) -> tuple[object, ...]:
+    """The run of a number. In two folders may be two runs of one name: what was run tells them apart."""
+    what = (record.model, record.variant, record.checkpoint, record.checkpoint_digest, record.dtype, record.options)
+    return (record.run, record.created, *what, record.data_fingerprint, record.limit, record.failed)
+
+
+def measurement(record: Record) -> tuple[object, ...]:
     """What the numbers of a row have in common: the run and the protocol, or the row of a published table."""
     if isinstance(record, PublishedRecord):
         return (record.paper, record.table, record.model, record.protocol, record.prompt)
-    return (record.run, record.protocol)
+    return (*source(record), record.protocol_digest)
+
+
+def by_measurement(records: Iterable[Record]) -> list[list[Record]]:
+    """The numbers of one task, protocol name and split by row; copies of a run whose numbers differ are rows each."""
+    found: dict[tuple[object, ...], list[dict[tuple[str, str, bool], Record]]] = {}
+    for record in records:
+        copies = found.setdefault(measurement(record), [{}])
+        value, kind = repr(record.value), _kind(record)  # by its text a NaN is equal to itself
+        place = next((one for one in copies if kind not in one or repr(one[kind].value) == value), None)
+        if place is None:
+            copies.append(place := {})
+        place.setdefault(kind, record)
+    return [list(copy.values()) for copies in found.values() for copy in copies]
 
 
 def _table(records: list[Record], view: View, notes: Notes) -> Table:
-    runs: dict[tuple[str, ...], list[Record]] = {}
-    for record in records:
-        runs.setdefault(measurement(record), []).append(record)
     headings = _headings(records)
-    ranked = sorted(runs.values(), key=lambda numbers: _rank(numbers, headings[0]))
+    ranked = sorted(by_measurement(records), key=lambda numbers: _rank(numbers, headings[0]))
     firsts = [numbers[0] for numbers in ranked]
     columns = _label_columns(firsts, view, notes)
     labels = [tuple(label(first) for label in columns.values()) for first in firsts]
@@ -83,30 +101,40 @@ def _table(records: list[Record], view: View, notes: Notes) -> Table:
         )
         for place, first in enumerate(firsts)
     )
-    _note(firsts, records, view, notes)
+    _note(firsts, labels, records, view, notes)
     return Table(title=f"{task}: {name}, split {split}", labels=tuple(columns), headings=headings, rows=rows)
 
 
-def _note(firsts: list[Record], records: list[Record], view: View, notes: Notes) -> None:
-    for first in firsts:
+def _note(firsts: list[Record], labels: list[tuple[str, ...]], records: list[Record], view: View, notes: Notes) -> None:
+    for first, shown in zip(firsts, labels, strict=True):
         notes.row(first)
         if view.name_runs and first.run:
-            told = f"{model_name(first)} [{notes.protocol(first)}], {first.task}, {first.split}: {first.run}"
-            notes.runs[told] = None
+            row = ", ".join(label for label in shown if label not in ("", first.run))
+            notes.runs[f"{row}; {first.task}, {first.split}: {first.run}"] = None
     for record in records:
         notes.number(record)
 
 
 def _headings(records: list[Record]) -> tuple[Heading, ...]:
-    kinds: dict[tuple[str, str, bool], set[int]] = {}
+    kinds: dict[tuple[str, str, bool], list[Record]] = {}
     for record in sorted(records, key=lambda record: not record.main):
-        counts = kinds.setdefault((record.metric, record.unit, record.higher_is_better), set())
-        if not isinstance(record, PublishedRecord):
-            counts.add(record.n)
+        kinds.setdefault(_kind(record), []).append(record)
     return tuple(
-        Heading(metric=metric, unit=unit, higher_is_better=higher, n=min(counts) if len(counts) == 1 else None)
-        for (metric, unit, higher), counts in kinds.items()
+        Heading(
+            metric=metric,
+            unit=unit,
+            higher_is_better=higher,
+            n=shared_count(column),
+            decimals=shown_decimals(column, DECIMALS.get(unit, 3)),
+        )
+        for (metric, unit, higher), column in kinds.items()
     )
+
+
+def shared_count(column: Iterable[Record]) -> int | None:
+    """What all measured numbers of a column are over; None where they differ, or there are none."""
+    counts = {record.n for record in column if not isinstance(record, PublishedRecord)}
+    return counts.pop() if len(counts) == 1 else None
 
 
 def _kind(one: Record | Heading) -> tuple[str, str, bool]:
@@ -131,33 +159,27 @@ def worth(record: Record | None) -> tuple[bool, float]:
 
 
 def _column(column: list[Record | None], heading: Heading, view: View, notes: Notes) -> list[Cell | None]:
-    judged = verdicts(column, view)
+    judged = verdicts(column, view, heading.decimals)
     for verdict in judged:
         notes.verdict(verdict)
     return [
-        None if record is None else cell_of(record, verdict, intervals=view.intervals, own_n=heading.n is None)
+        None if record is None else cell_of(record, verdict, heading, intervals=view.intervals)
         for record, verdict in zip(column, judged, strict=True)
     ]
 
 
 def cell_of(
-    record: Record,
-    verdict: Verdict,
-    *,
-    intervals: bool,
-    own_n: bool,
-    decimals: int | None = None,
-    marks: tuple[str, ...] = (),
+    record: Record, verdict: Verdict, heading: Heading, *, intervals: bool, marks: tuple[str, ...] = ()
 ) -> Cell:
-    """A number as a table's cell."""
+    """A number as a cell of its column."""
     interval, n = "", ""
     if intervals and not isinstance(record, PublishedRecord):
-        low, high = (number(end, record.unit, decimals) for end in (record.low, record.high))
+        low, high = (number(end, record.unit, heading.decimals) for end in (record.low, record.high))
         interval = f"[{low}, {high}]"
-    if own_n and not isinstance(record, PublishedRecord):
+    if heading.n is None and not isinstance(record, PublishedRecord):
         n = f"n={record.n}"
     return Cell(
-        value=number(record.value, record.unit, decimals),
+        value=shown_value(record, heading.decimals),
         interval=interval,
         n=n,
         rank=verdict.rank,

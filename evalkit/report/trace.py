@@ -53,10 +53,11 @@ def trace(run: RunResult, *, place: str, data_dir: str, failures: Sequence[Failu
     records = records_of(run)
     numbers = leaderboard(records, View(is_default=lambda record: True))
     measured = {record.protocol_digest for record in records}
+    described = [(one.digest in measured, one.id, describe(protocol_fields(one))) for one in run.protocols]
     # a protocol that gave no number is part of the run all the same
-    unused = [protocol_fields(protocol) for protocol in run.protocols if protocol.digest not in measured]
-    facts = tuple((one.protocol, describe(one)) for one in unused)
-    sections = (*sections, Section(title="protocols without numbers", facts=facts))
+    for used, title in ((True, "protocols"), (False, "protocols without numbers")):
+        facts = tuple((name, text) for measures, name, text in described if measures is used)
+        sections = (*sections, Section(title=title, facts=facts))
     return Trace(sections=tuple(section for section in sections if section.facts), numbers=numbers)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from gated_runs import Command, Done
 from paper_runs import PaperRuns
 
+from evalkit.cli import console, main
 from evalkit.types import Counts, MetricValue, Preprocessing, Protocol, RunResult
 
 
@@ -84,3 +88,24 @@ def make_protocol() -> Callable[..., Protocol]:
 @pytest.fixture(scope="session")
 def paper_runs() -> PaperRuns:
     return PaperRuns(_run, metric, protocol)
+
+
+@pytest.fixture
+def evalkit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Command]:
+    """The command in this process, in an empty folder, away from any CI."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def command(*arguments: str) -> Done:
+        console.stdout.cache_clear()
+        console.stderr.cache_clear()
+        monkeypatch.setattr(sys, "argv", ["evalkit", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return Done(int(ended.value.code or 0), captured.out, captured.err)
+
+    yield command
+    console.stdout.cache_clear()
+    console.stderr.cache_clear()

@@ -8,7 +8,8 @@ import pytest
 from hostile_texts import HOSTILE, STEERING
 from paper_runs import VIEWS, PaperRuns, boards, hostile_runs, marked_runs
 
-from evalkit.report.html_table import html_page, html_table
+from evalkit.report.board import lifted
+from evalkit.report.html_table import STYLE, html_page, html_table
 from evalkit.report.text import elide, inert
 
 _VOID = {"meta", "br"}
@@ -71,7 +72,7 @@ def test_every_layout_is_a_table_with_scopes(paper_runs: PaperRuns, view: str) -
         for rows, table in zip(page.tables, board.tables, strict=True):
             assert {len(row) for row in rows} == {len(table.labels) + len(table.headings)}
             assert [row[: len(table.labels)] for row in rows[-len(table.rows) :]] == [
-                list(r.labels) for r in table.rows
+                [*row.labels[:-1], row.labels[-1] + row.mark] for row in lifted(table).rows
             ]
             for shown, row in zip(rows[-len(table.rows) :], table.rows, strict=True):
                 values = shown[len(table.labels) :]
@@ -101,5 +102,7 @@ def test_the_page_needs_nothing_from_elsewhere(paper_runs: PaperRuns) -> None:
     assert page.startswith("<!doctype html>") and "default-src 'none'" in page
     assert not any(word in page for word in ("http://", "https://", "src=", "href=", "@import", "url("))
     assert "color-scheme: light dark" in page and "position: sticky" in page
+    assert STYLE in page, "no character of it is escaped"
+    assert "position: sticky; left: 0" in page and "no-repeat local" in page, "it shows that it scrolls"
     marked = html_table(boards(marked_runs(paper_runs), **VIEWS["whole"])["captioning"])
-    assert 'class="best"' in marked and 'class="second"' in marked and "<sup>≈ " in marked
+    assert 'class="best"' in marked and 'class="second"' in marked and "<sup>≈" in marked

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,15 @@ from paper_runs import VIEWS, PaperRuns, boards, close_to_all, hostile_runs, mar
 from evalkit.report import board as report_board
 from evalkit.report import latex
 from evalkit.report import text as report_text
-from evalkit.report.board import Leaderboard, View
+from evalkit.report.board import Cell, Leaderboard, Row, View, lifted
 from evalkit.report.latex import comment, escape, to_latex
 from evalkit.report.paper_tables import paper_tables
 from evalkit.report.records import all_records
 
 _COMMANDS = set(
-    "addtolength approx bfseries begin begingroup bottomrule cdot char cmidrule downarrow end endgroup footnotesize "
+    "approx bfseries begin begingroup bottomrule cdot char cmidrule downarrow end endgroup footnotesize "
     "geq hphantom i j ldots leq llap mdseries medskip midrule multicolumn noindent par pm raggedright rlap scriptsize "
+    "setlength "
     "sisetup smallskip tabcolsep dagger ddagger textasciicircum textasciitilde textbackslash textbar textemdash "
     " textendash textgreater textless textquotedblleft textquotedblright textquoteleft "
     "textquoteright textsuperscript times toprule underline ss ae AE oe OE o O l L u r H v c".split()
@@ -117,6 +119,7 @@ def test_what_is_shown_is_what_was_given() -> None:
     assert escape("猫👩") == "{[}U+732B{]}{[}U+1F469{]}"
     assert escape("\u202ea\n\x1b") == r"\textbackslash{}u202ea\textbackslash{}n\textbackslash{}x1b"
     assert escape("--''?`") == "{-}{-}{'}{'}{?}{\\char96}", "no ligature"
+    assert escape("ViT-B/16, itc; a---b,,c-") == "ViT-B/16, itc; a{-}{-}{-}b{,}{,}c-", "braces where they are needed"
     assert escape("") == ""
 
 
@@ -126,13 +129,28 @@ def test_marks_are_where_they_belong(paper_runs: PaperRuns) -> None:
     document = to_latex(paper_tables(all_records(runs), "captioning", View(intervals=False, p_values=close_to_all)))
     assert "S[table-format=3.1]" in document and r"\sisetup{detect-weight=true}" in document
     a, b, c, d = (next(line for line in document.splitlines() if line.startswith(f"{one}/base")) for one in "abcd")
-    assert a.split(" & ")[1] == r"\bfseries 50.0{\rlap{\mdseries\textsuperscript{1}}}"
-    assert b.split(" & ")[1] == (
-        r"40.0{\llap{\underline{\hphantom{40.0}}}\rlap{\mdseries\textsuperscript{$\approx$\,1}}}"
-    )
-    assert c.split(" & ")[1] == r"30.0{\rlap{\mdseries\textsuperscript{$\approx$\,1}}}"
-    assert d.split(" & ")[1] == r"110.0{\rlap{\mdseries\textsuperscript{2}}}"
-    assert r"\multicolumn{2}{c}{nocaps val in}" in document and r"\cmidrule(lr){2-3}" in document
+    assert a.split(" & ")[:2] == [r"a/base\textsuperscript{1}", r"\bfseries 50.0"]
+    assert b.split(" & ")[:2] == [
+        r"b/base\textsuperscript{1}",
+        r"40.0{\llap{\underline{\hphantom{40.0}}}\rlap{\mdseries\textsuperscript{$\approx$}}}",
+    ]
+    assert c.split(" & ")[1] == r"30.0{\rlap{\mdseries\textsuperscript{$\approx$}}}"
+    assert d.split(" & ")[:2] == [r"d/base\textsuperscript{2}", "110.0"]
+    assert r"\multicolumn{8}{c}{nocaps val}" in document and r"\cmidrule(lr){2-9}" in document
+    assert r"\multicolumn{2}{c}{in}" in document and r"\cmidrule(lr){2-3}" in document
+
+
+def test_a_rows_protocols_are_named_once_a_row(paper_runs: PaperRuns) -> None:
+    runs = [paper_runs.one("a", place, 50.0 + place, prompt=f"p{place}") for place in (2, 3)]
+    runs += [paper_runs.one("b", place, 30.0, prompt="b") for place in (2, 3)]
+    (table,) = paper_tables(all_records(runs), "captioning", View(intervals=False)).tables
+    assert [row.mark for row in lifted(table).rows] == ["1, 3", "2, 4"], "two data sets, two protocols, two notes"
+    assert all(cell.marks == () for row in lifted(table).rows for cell in row.numbers if cell)
+    alone = paper_tables(all_records(runs[1:3]), "captioning", View(intervals=False)).tables[0]
+    assert [row.mark for row in lifted(alone).rows] == ["", ""], "each column has one protocol, at its heading"
+    mixed = Row(labels=("m",), numbers=(Cell(value="1", marks=("7",)), None, Cell(value="2", marks=("7", "*"))))
+    (row,) = lifted(replace(table, rows=(mixed,))).rows
+    assert row.marked_labels == ("m [7]",) and [cell.marks for cell in row.numbers if cell] == [(), ("*",)]
 
 
 # ---------------------------------------------------------------------------------------------------------- compilation
@@ -174,6 +192,24 @@ def paper(fragments: dict[str, Leaderboard], folder: Path, encoding: str = "") -
 def test_every_layout_compiles_in_a_paper(pdflatex: str, paper_runs: PaperRuns, tmp_path: Path, view: str) -> None:
     made = boards(marked_runs(paper_runs), **VIEWS[view])
     compiled(pdflatex, tmp_path, paper(made, tmp_path))
+
+
+@pytest.mark.parametrize("layout", ["captioning", "vqa", "nlvr2", "visdial"])
+def test_official_data_fit_the_column_of_an_article(
+    pdflatex: str, paper_runs: PaperRuns, tmp_path: Path, layout: str
+) -> None:
+    """At footnote size, marks and all; article's lines are 345 pt long, those of most papers longer."""
+    models = ("blip", "blip2", "llava")
+    runs = [paper_runs.one(model, place, 60.0, prompt=model) for model in models for place in range(9)]
+    view = View(intervals=False, across_protocols=True, p_values=close_to_all)
+    (tmp_path / "table.tex").write_text(to_latex(paper_tables(all_records(runs), layout, view)), "ascii")
+    log = compiled(
+        pdflatex,
+        tmp_path,
+        r"\documentclass{article}\usepackage{booktabs,siunitx}\begin{document}"
+        r"\begin{table}\centering\footnotesize\input{table}\end{table}\end{document}",
+    )
+    assert "Overfull" not in log and "too large" not in log
 
 
 @pytest.mark.parametrize("encoding", ["", "T1"])

@@ -132,13 +132,16 @@ def test_a_route_is_a_row_and_a_protocol_a_note(
         ("clip/base-patch32", "itc [3]"),
     ]
     assert [note for note in made.notes if note.startswith("[")] == [
-        f"[1] coco-karpathy-5k/itc+itm@256, version 1, digest {itm.digest}: prompt: {{caption}};"
-        " image: 384x384 squash; text: 35 tokens; ties: pessimistic",
-        f"[2] coco-karpathy-5k/itc, version 1, digest {itc.digest}: prompt: {{caption}};"
-        " image: 384x384 squash; text: 35 tokens; ties: pessimistic",
+        f"[1] coco-karpathy-5k/itc+itm@256, version 1, digest {itm.digest}: prompt: {{caption}}; image: 384x384 squash",
+        f"[2] coco-karpathy-5k/itc, version 1, digest {itc.digest}: prompt: {{caption}}; image: 384x384 squash",
         f"[3] coco-karpathy-5k/itc, version 1, digest {make_protocol().digest}: prompt: {{caption}};"
-        " image: 224x224 crop; text: 77 tokens; details: pool=eos; ties: pessimistic",
+        " image: 224x224 crop",
     ]
+    assert made.protocols[2] == (
+        f"protocol [3] coco-karpathy-5k/itc, version 1, digest {make_protocol().digest}: prompt: {{caption}};"
+        " image: 224x224 crop; text: 77 tokens; details: pool=eos; ties: pessimistic"
+    )
+    assert len(made.protocols) == 3 and "ties: pessimistic" not in text(made) + to_markdown(made), "a page has them"
 
 
 def test_every_number_has_its_n(make_run: MakeRun, make_metric: MakeMetric) -> None:
@@ -224,6 +227,24 @@ def test_weights_that_are_not_the_default_are_named(make_run: MakeRun) -> None:
     assert "weights of clip/base-patch32: openai/clip-vit-base-patch32 (commit:" + "0123456789" * 4 + ")" in made.notes
 
 
+def test_the_note_of_a_run_says_whose_row_it_is(make_run: MakeRun) -> None:
+    """Two checkpoints, precisions or options of one model are two rows of one name and one protocol."""
+    runs = [
+        make_run(run_id=run_id, checkpoint=checkpoint, checkpoint_digest=f"sha256:{checkpoint}", environment=dtype)
+        for run_id, checkpoint, dtype in (
+            ("first", "./a", {"dtype": "float32"}),
+            ("second", "./b", {"dtype": "float32"}),
+            ("third", "./b", {"dtype": "float16"}),
+        )
+    ]
+    made = board(*runs, is_default=lambda record: False, name_runs=True)
+    assert [note for note in made.notes if note.startswith("run of")] == [
+        "run of clip/base-patch32, ./a, itc [1], float32; coco_retrieval, test: first",
+        "run of clip/base-patch32, ./b, itc [1], float32; coco_retrieval, test: second",
+        "run of clip/base-patch32, ./b, itc [1], float16; coco_retrieval, test: third",
+    ]
+
+
 # ------------------------------------------------------------------------------------------------ repeated measurements
 
 
@@ -284,14 +305,14 @@ def shown(
 
 def test_the_command_shows_the_latest_of_all_runs(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = shown(capsys, [], runs_dir)
-    rows = [line for line in out.splitlines() if " itc [" in line]
+    rows = [line for line in out.splitlines() if " itc [" in line and not line.startswith("run of")]
     assert [row.split()[0] for row in rows] == ["siglip/base-patch32", "clip/base-patch32"]
-    assert "39.2 [33.1, 45.6]" in rows[1]
+    assert "39.2#2 [33.1, 45.6]" in rows[1]
     assert "Earlier runs of the same measurements that are not shown: 1 (--all-runs)." in out
     assert "\x1b" not in out and err == "", "plain where it is piped"
     out, _ = shown(capsys, [], runs_dir, all_runs=True, intervals=False)
-    rows = [line.split() for line in out.splitlines() if " itc [" in line]
-    assert [row[5:] for row in rows[:3]] == [["54.2"], ["39.2", "23.5"], ["39.2", "23.5"]], "no intervals"
+    rows = [line.split() for line in out.splitlines() if " itc [" in line and not line.startswith("run of")]
+    assert [row[5:] for row in rows[:3]] == [["54.2#1"], ["39.2#2", "23.5#1"], ["39.2#2", "23.5#1"]], "no intervals"
     assert {"20260102T030405-clip-coco_retrieval", "20260103T000000-clip-coco_retrieval"} == {
         row[4] for row in rows[1:3]
     }
@@ -320,7 +341,7 @@ def test_exports_are_only_the_export_on_stdout(runs_dir: Path, capsys: pytest.Ca
 
 def test_no_runs_say_how_to_make_one(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(StoreError, match=r"no runs in .*evalkit run --model conse --task coco_retrieval"):
+        with pytest.raises(StoreError, match=r"no runs in .*evalkit demo.*--runs-dir"):
             command([], runs_dir=folder)
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(StoreError, match=r"no runs in .*empty"):
@@ -382,7 +403,8 @@ def test_a_table_needs_neither_numpy_nor_pandas_nor_torch(runs_dir: Path) -> Non
 def test_the_card_says_which_weights_are_the_default(
     tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evalkit.cli import leaderboard as module
+    from evalkit import checkpoints
+    from evalkit.cli import default_weights as module
     from evalkit.errors import PluginError
     from evalkit.types import CheckpointRef
 
@@ -401,7 +423,7 @@ def test_the_card_says_which_weights_are_the_default(
         module, "load_task", lambda name: type("Task", (), {"card": type("Card", (), {"purpose": "p"})})
     )
     monkeypatch.setattr(
-        module,
+        checkpoints,
         "checkpoint_ref",
         lambda card, variant, purpose: CheckpointRef(
             source="org/name", revision=pinned if variant == "pinned" else None
@@ -428,13 +450,14 @@ def test_the_card_says_which_weights_are_the_default(
 def test_intervals_over_few_are_said_to_be_so(make_run: MakeRun, make_metric: MakeMetric) -> None:
     def said(**changes: object) -> bool:
         notes = board(make_run(**changes)).notes
-        return any("fewer than 10 samples or answers an interval is too narrow" in note for note in notes)
+        return any("fewer than 10 samples, answers or clusters of them an interval is too" in note for note in notes)
 
     counts = Counts(samples=9, failed=0, asked={}, from_cache={})
     assert not said()
     assert said(counts=counts)
     assert said(counts=replace(counts, samples=12, failed=3))
     assert said(metrics=(make_metric(n=9),))
+    assert said(metrics=(replace(make_metric(n=400), clusters=5),)), "400 statements of 5 sets of images"
     assert not any("fewer than" in note for note in board(make_run(counts=counts), intervals=False).notes)
 
 

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from paper_runs import PaperRuns
+from paper_runs import TASKS, PaperRuns, made, ranks, rows
 
-from evalkit.published import PublishedResult
-from evalkit.report.board import Leaderboard, Row, View
+from evalkit.report import layouts
+from evalkit.report.board import Leaderboard, header
+from evalkit.report.comparison import compare
 from evalkit.report.difference_tests import tests_against_best as against_best
 from evalkit.report.layouts import LAYOUTS
-from evalkit.report.numbers import Number
-from evalkit.report.paper_tables import paper_tables
-from evalkit.report.published_rows import published_records
+from evalkit.report.numbers import Number, difference_of
 from evalkit.report.records import Record, all_records
-from evalkit.types import Counts, RunResult
-
-
-def made(layout: str, *runs: RunResult, published: tuple[PublishedResult, ...] = (), **view: object) -> Leaderboard:
-    records = all_records(runs)
-    asked = View(**{"intervals": False, "name_runs": True, **view})  # type: ignore[arg-type]  # a test's short hand
-    return paper_tables([*records, *published_records(published, records)], layout, asked)
+from evalkit.types import Counts
 
 
 def titles(board: Leaderboard) -> list[str]:
     return [heading.title for heading in board.tables[0].headings]
-
-
-def rows(board: Leaderboard, table: int = 0) -> dict[str, Row]:
-    return {" ".join(row.labels): row for row in board.tables[table].rows}
-
-
-def ranks(board: Leaderboard, place: int = 0) -> dict[str, str]:
-    return {row.labels[0]: row.numbers[place].rank for row in board.tables[0].rows if row.numbers[place]}
 
 
 # ------------------------------------------------------------------------------------------------------------- columns
@@ -47,9 +33,9 @@ def test_every_layout_has_the_columns_that_papers_print(paper_runs: PaperRuns) -
     want = {
         "retrieval": [f"{data} {one} [{n}]" for n, data in ((1, "COCO"), (2, "Flickr30k")) for one in recall],
         "captioning": [
-            *(f"nocaps val {d} {m} [1]" for d in ("in", "near", "out", "overall") for m in ("CIDEr", "SPICE")),
+            *(f"nocaps val {d} {m} [1]" for d in ("in", "near", "out", "overall") for m in ("C", "S")),
             "COCO B@4 [2]",
-            "COCO CIDEr [2]",
+            "COCO C [2]",
         ],
         "vqa": ["VQAv2 test-dev [1]", "VQAv2 val [2]"],
         "nlvr2": ["NLVR2 dev [1]", "NLVR2 test-P [2]"],
@@ -70,7 +56,7 @@ def test_every_layout_has_the_columns_that_papers_print(paper_runs: PaperRuns) -
 
 def test_wide_has_every_tasks_main_metric(paper_runs: PaperRuns) -> None:
     board = made("wide", *paper_runs.every())
-    assert [(heading.group, heading.metric) for heading in board.tables[0].headings] == [
+    assert [(heading.data, heading.metric) for heading in board.tables[0].headings] == [
         ("coco_caption", "cider"),
         ("coco_retrieval", "mean_recall"),
         ("flickr30k_retrieval", "mean_recall"),
@@ -107,14 +93,66 @@ def test_auto_shows_what_fits_and_plain_tables_of_the_rest(paper_runs: PaperRuns
     assert numbers == [f"[{n}]" for n in range(1, len(numbers) + 1)], "one numbering"
 
 
-def test_data_of_ones_own_stand_in_columns_of_their_own(paper_runs: PaperRuns) -> None:
-    own = paper_runs.one("clip", 0, 77.0, named="demo-world-coco_retrieval-200")
-    board = made("retrieval", paper_runs.one("clip", 0), own)
-    groups = list(dict.fromkeys(heading.group for heading in board.tables[0].headings))
-    assert groups == ["COCO TR", "COCO IR", "demo-world-coco_retrieval-200 TR", "demo-world-coco_retrieval-200 IR"]
-    assert rows(board)["clip/base itc"].cells == ("50.0",) * 6 + ("77.0",) * 6
-    folder = made("retrieval", replace(own, task="karpathy_retrieval"))
-    assert titles(folder)[0] == "demo-world-coco_retrieval-200 TR R@1 [1]"
+def test_official_data_the_demos_and_others_are_tables_apart(paper_runs: PaperRuns) -> None:
+    demo = paper_runs.one("clip", 0, 77.0, named="demo-world-coco_retrieval-200")
+    photos = replace(paper_runs.one("clip", 0, 88.0, named="photos-51"), task="karpathy_retrieval")
+    board = made("retrieval", photos, demo, paper_runs.one("clip", 0))
+    assert [table.title for table in board.tables] == [
+        "Image-text retrieval",
+        "Image-text retrieval, demo world",
+        "Image-text retrieval, other data",
+    ]
+    for table, data, value in zip(
+        board.tables, ("COCO", "demo-world-coco_retrieval-200", "photos-51"), ("50.0", "77.0", "88.0"), strict=True
+    ):
+        assert {heading.data for heading in table.headings} == {data}
+        assert [row.cells for row in table.rows] == [(value,) * 6]
+
+
+@pytest.mark.parametrize(("layout", "place"), [(name, n) for n, name in ((0, "retrieval"), (2, "captioning"))])
+def test_a_data_sets_name_stands_once_over_its_columns(paper_runs: PaperRuns, layout: str, place: int) -> None:
+    (table,) = made(layout, paper_runs.one("a", place), paper_runs.one("a", place + 1)).tables
+    data, groups = header(table.headings).levels
+    assert [(span.name, span.mark, len(span.headings)) for span in data] == {
+        "retrieval": [("COCO", "1", 6), ("Flickr30k", "2", 6)],
+        "captioning": [("nocaps val", "1", 8), ("COCO", "2", 2)],
+    }[layout]
+    told = [(span.name, len(span.headings)) for span in groups]
+    assert (
+        told
+        == {
+            "retrieval": [("TR", 3), ("IR", 3)] * 2,
+            "captioning": [("in", 2), ("near", 2), ("out", 2), ("overall", 2), ("", 2)],
+        }[layout]
+    )
+    assert {heading.mark for heading in header(table.headings).headings} == {""}
+
+
+def test_the_examples_of_the_layouts_are_right() -> None:
+    failed, tried = doctest.testmod(layouts)
+    assert tried and not failed
+
+
+PARTS = [(place, f"{name}-subset-200") for place, (_, name, *_) in enumerate(TASKS) if place < len(TASKS) - 1]
+
+
+@pytest.mark.parametrize(("place", "part"), PARTS, ids=[part for _, part in PARTS])
+def test_a_part_of_a_split_never_stands_under_the_splits_name(paper_runs: PaperRuns, place: int, part: str) -> None:
+    layout = next(name for name, one in LAYOUTS.items() if TASKS[place][0] in {data.task for data in one.sets})
+    whole, cut = made(layout, paper_runs.one("a", place), paper_runs.one("b", place, named=part)).tables
+    assert {heading.data for heading in cut.headings} == {part} and cut.title.endswith(", other data")
+    assert {heading.data for heading in whole.headings} <= {
+        *("COCO", "Flickr30k", "nocaps val", "VQAv2", "NLVR2", "VisDial 1.0 val")
+    }
+    assert [[row.labels[0] for row in table.rows] for table in (whole, cut)] == [["a/base"], ["b/base"]]
+    assert len(made("wide", paper_runs.one("a", place), paper_runs.one("b", place, named=part)).tables) == 2
+
+
+def test_splits_of_one_benchmark_are_told_apart(paper_runs: PaperRuns) -> None:
+    run = paper_runs.one("a", 2, 55.0)
+    other = replace(run, run_id="other", metrics=tuple(replace(one, split="val-server") for one in run.metrics))
+    found = list(dict.fromkeys(heading.data for heading in made("captioning", run, other).tables[0].headings))
+    assert found == ["nocaps val", "nocaps val (val-server)"]
 
 
 def test_a_layout_that_shows_nothing_has_no_table(paper_runs: PaperRuns) -> None:
@@ -127,10 +165,46 @@ def test_a_layout_that_shows_nothing_has_no_table(paper_runs: PaperRuns) -> None
 def test_checkpoints_of_two_benchmarks_are_one_row(paper_runs: PaperRuns) -> None:
     coco = paper_runs.one("blip", 0, 80.0, route="itc+itm@256", changes={"checkpoint": "coco"})
     flickr = paper_runs.one("blip", 1, 97.0, route="itc+itm@128", changes={"checkpoint": "flickr"})
-    board = made("retrieval", coco, flickr)
+    board = made("retrieval", coco, flickr, is_default=_always)
     assert rows(board)["blip/base itc+itm"].runs == (coco.run_id, flickr.run_id)
     same = made("retrieval", coco, replace(flickr, protocols=(), metrics=()))
     assert list(rows(same)) == ["blip/base itc+itm@256"]
+
+
+def _always(record: Record) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("layout", ["captioning", "wide"])
+def test_other_weights_and_precisions_are_rows_of_their_own(paper_runs: PaperRuns, layout: str) -> None:
+    """Though each fills other columns: nobody would know which number is whose."""
+    coco = paper_runs.one("blip", 3, 80.0, changes={"checkpoint": "org/A", "checkpoint_digest": "commit:a"})
+    nocaps = paper_runs.one("blip", 2, 90.0, changes={"checkpoint": "org/B", "checkpoint_digest": "commit:b"})
+    found = rows(made(layout, coco, nocaps))
+    assert {label: row.runs for label, row in found.items()} == {
+        "blip/base (checkpoint org/A)": (coco.run_id,),
+        "blip/base (checkpoint org/B)": (nocaps.run_id,),
+    }
+    copied = replace(nocaps, checkpoint="org/A")
+    assert set(rows(made(layout, coco, copied))) == {
+        "blip/base (checkpoint org/A (commit:a))",
+        "blip/base (checkpoint org/A (commit:b))",
+    }
+    alike = replace(nocaps, checkpoint="org/A", checkpoint_digest="commit:a")
+    assert set(rows(made(layout, coco, alike))) == {"blip/base"}
+    half = replace(alike, environment={"dtype": "float16"})
+    assert set(rows(made(layout, coco, half))) == {"blip/base (dtype float32)", "blip/base (dtype float16)"}
+
+
+@pytest.mark.parametrize("layout", ["captioning", "wide"])
+def test_two_runs_of_one_name_lose_no_number(paper_runs: PaperRuns, layout: str) -> None:
+    one = paper_runs.one("blip", 3, 80.0)
+    other = replace(paper_runs.one("blip", 3, 60.0, changes={"checkpoint_digest": "commit:b"}), run_id=one.run_id)
+    board = made(layout, one, other)
+    assert sorted(row.numbers[-1].value for row in board.tables[0].rows if row.numbers[-1]) == ["60.0", "80.0"]
+    copied = replace(other, checkpoint_digest=one.checkpoint_digest)
+    assert len(made(layout, one, copied).tables[0].rows) == 2, "nothing tells them apart but their numbers"
+    assert len(made(layout, one, one).tables[0].rows) == 1
 
 
 def test_several_numbers_for_a_cell_are_rows_that_say_in_what_they_differ(paper_runs: PaperRuns) -> None:
@@ -236,6 +310,26 @@ def test_what_is_not_significantly_worse_than_the_best_is_marked(paper_runs: Pap
     assert any(note.startswith("≈ not significantly different") for note in board.footnotes)
 
 
+def test_few_changed_answers_are_judged_as_compare_judges_them(paper_runs: PaperRuns) -> None:
+    """Of 200 answers 4 changed, all for the better: t says p = 0.048, which compare does not take for shown."""
+    drawn = np.random.default_rng(0).integers(0, 200, (1000, 200))
+    old = np.repeat([100.0, 0.0], [150, 50])
+    new = np.repeat([100.0, 0.0], [154, 46])
+    values = {"a": new, "b": old}
+    runs = [paper_runs.one(model, 4, float(one.mean())) for model, one in values.items()]
+    a, b = (
+        Number(record=replace(record, clusters=200), unanswered="", resampled=values[record.model][drawn].mean(1))
+        for record in all_records(runs)
+    )
+    lookup = against_best(lambda record: a if record.model == "a" else b)
+    (compared,) = compare([a], [b]).numbers
+    assert difference_of(a, b).p < 0.05, "which would be significant"
+    assert compared.difference and lookup([b.record], a.record) == [compared.difference.p]
+    assert compared.state == "no difference shown"
+    cell = rows(made("vqa", *runs, p_values=lookup))["b/base"].numbers[0]
+    assert cell and cell.close
+
+
 def test_holm_is_over_the_column(paper_runs: PaperRuns) -> None:
     """p = 0.03 alone is significant; as the smallest of three it is 0.09."""
     runs = [paper_runs.one(f"m{n}", 2, 50.0 - n) for n in range(4)]
@@ -268,89 +362,19 @@ def test_what_cannot_be_tested_is_said(paper_runs: PaperRuns) -> None:
     board = made("captioning", *(paper_runs.one(f"m{n}", 2, 50.0 - n) for n in range(2)), p_values=against_best(_none))
     assert not any(cell.close for row in board.tables[0].rows for cell in row.numbers if cell)
     assert any("were not tested" in note for note in board.footnotes)
+    assert not any("is significant" in note for note in board.footnotes), "nothing was tested"
+    tied = made("captioning", *(paper_runs.one(f"m{n}", 2, 50.0) for n in range(2)), p_values=lambda records, best: [])
+    assert not any("is significant" in note or "not tested" in note for note in tied.footnotes)
+
+
+def test_significant_differences_are_said_to_be_so(paper_runs: PaperRuns) -> None:
+    runs = [paper_runs.one(f"m{n}", 2, 50.0 - n) for n in range(2)]
+    board = made("captioning", *runs, p_values=lambda records, best: [0.01] * len(records))
+    assert any("Every tested difference to the best is significant" in note for note in board.footnotes)
 
 
 def _none(record: Record) -> None:
     return None
-
-
-# ----------------------------------------------------------------------------------------------------------- published
-
-
-def a_paper(value: float = 60.0, **changes: object) -> PublishedResult:
-    whole = PublishedResult(
-        paper="Somebody 2020",
-        url="https://example.org",
-        label="Theirs",
-        task="nocaps",
-        split="val",
-        protocol="nocaps-val/generate",
-        table="table 3",
-        metrics={"cider": value, "cider_in": value + 1},
-        note="as they say",
-    )
-    return replace(whole, **changes)  # type: ignore[arg-type]  # a test's short hand
-
-
-def overall(board: Leaderboard) -> dict[str, str]:
-    return ranks(board, 6)
-
-
-def test_published_numbers_stand_between_ours_and_say_so(paper_runs: PaperRuns) -> None:
-    ours = (paper_runs.one("a", 2, 70.0), paper_runs.one("b", 2, 50.0))
-    board = made("captioning", *ours, published=(a_paper(),), intervals=True)
-    assert list(rows(board)) == ["a/base", "Theirs (published)", "b/base"]
-    row = rows(board)["Theirs (published)"]
-    assert row.runs == () and row.numbers[6].interval == "" and row.numbers[6].n == ""
-    (mark,) = row.numbers[6].marks
-    assert f"[{mark}] published, Somebody 2020, table 3: nocaps-val/generate" in board.footnotes
-    assert any("as they say" in note for note in board.footnotes)
-    assert not any("Theirs" in source for source in board.sources)
-
-
-def test_a_published_number_competes_where_id_and_prompt_agree(paper_runs: PaperRuns) -> None:
-    ours = (paper_runs.one("a", 2, 55.0), paper_runs.one("b", 2, 50.0))
-    assert overall(made("captioning", *ours, published=(a_paper(),)))["Theirs (published)"] == "best"
-    for changes in ({"protocol": "nocaps-val/other"}, {"prompt": "another"}):
-        board = made("captioning", *ours, published=(a_paper(**changes),))
-        assert overall(board) == {"Theirs (published)": "", "a/base": "best", "b/base": "second"}
-    other = paper_runs.one("c", 2, 40.0, prompt="another")
-    board = made("captioning", *ours, other, published=(a_paper(),))
-    assert overall(board)["Theirs (published)"] == "", "no telling which of the two protocols of this id it has"
-    limited = made("captioning", *(replace(run, limit=3) for run in ours), published=(a_paper(),))
-    assert overall(limited)["Theirs (published)"] == ""
-
-
-def test_published_numbers_alone_do_not_compete(paper_runs: PaperRuns) -> None:
-    papers = (a_paper(60.0), a_paper(50.0, label="Others"))
-    board = made("captioning", paper_runs.one("a", 2, 55.0, named="own-val"), published=papers)
-    assert {row.numbers[6].rank for row in board.tables[0].rows if row.numbers[6]} == {""}
-
-
-def test_a_paper_may_have_two_rows_of_one_name(paper_runs: PaperRuns) -> None:
-    papers = (a_paper(60.0), a_paper(50.0, table="table 6"))
-    board = made("captioning", paper_runs.one("a", 2, 55.0), published=papers)
-    assert [label for label in rows(board) if "Theirs" in label] == [
-        "Theirs (published) (table table 3)",
-        "Theirs (published) (table table 6)",
-    ]
-
-
-def test_splits_of_one_benchmark_are_told_apart(paper_runs: PaperRuns) -> None:
-    run = paper_runs.one("a", 2, 55.0)
-    other = replace(run, run_id="other", metrics=tuple(replace(one, split="val-server") for one in run.metrics))
-    groups = list(dict.fromkeys(heading.group for heading in made("captioning", run, other).tables[0].headings))
-    assert groups[0] == "nocaps val in" and groups[4] == "nocaps val (val-server) in"
-
-
-def test_published_numbers_are_those_of_the_tasks_shown(paper_runs: PaperRuns) -> None:
-    assert published_records((a_paper(),), all_records([paper_runs.one("a", 4)])) == []
-    rank = a_paper(task="vqav2", metrics={"mean_rank": 3.0, "accuracy": 70.0})
-    records = published_records((rank,), all_records([paper_runs.one("a", 4)]))
-    assert [(record.unit, record.higher_is_better, record.main) for record in records] == [
-        ("rank", False, False),
-        ("%", True, True),
-    ]
 
 
 # -------------------------------------------------------------------------------------------------------- where from
@@ -365,7 +389,8 @@ def test_every_row_names_its_runs(paper_runs: PaperRuns) -> None:
                 assert row.runs
                 assert all(any(run in source for source in board.sources) for run in row.runs)
         assert any("evalkit show RUN" in source for source in board.sources)
-        assert any(source.startswith("protocol [1] ") and "ties: pessimistic" in source for source in board.sources)
+        assert any(one.startswith("protocol [1] ") and "ties: pessimistic" in one for one in board.protocols)
+        assert not any("ties: pessimistic" in note for note in board.notes)
 
 
 def test_how_many_queries_is_said(paper_runs: PaperRuns) -> None:

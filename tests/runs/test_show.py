@@ -70,8 +70,9 @@ def test_everything_that_traces_a_number_is_shown(
         f"git_commit {'f' * 40}",
         "torch 2.13.0",
         "clip/base-patch32 * itc [1] 39.2 [33.1, 45.6] 23.5 [17.4, 29.9] 4.5 [-1.6, 10.9]",
-        f"[1] coco-karpathy-5k/itc, version 1, digest {protocol.digest}: prompt: {{caption}}; image: 224x224 crop;"
-        " text: 77 tokens; details: pool=eos; ties: pessimistic",
+        f"[1] coco-karpathy-5k/itc, version 1, digest {protocol.digest}: prompt: {{caption}}; image: 224x224 crop",
+        f"coco-karpathy-5k/itc coco-karpathy-5k/itc, version 1, digest {protocol.digest}: prompt: {{caption}};"
+        " image: 224x224 crop; text: 77 tokens; details: pool=eos; ties: pessimistic",
     ):
         assert line in lines
     assert "10.jpg" not in out
