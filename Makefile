@@ -20,7 +20,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/evalkit demo --workers 2
 
 gate: $(VENV)/.runtime
-	$(BIN)/evalkit gate "$(EVALKIT_RUNS)" --baseline results/baselines/demo.json --margins results/baselines/demo.toml
+	$(BIN)/evalkit gate "$(EVALKIT_RUNS)" --baseline results/baselines/demo.json --margins results/baselines/demo.toml --require-all
 
 photos: $(VENV)/.runtime
 	test "$(DATA)" != sample_photos || $(BIN)/python examples/sample_photos.py sample_photos

@@ -49,6 +49,8 @@ class Scenario:
     """Scores like CIDEr's instead of right and wrong."""
     changed: float | None = None
     """In place of rho: the share of answers that are given anew; with `worse`, right ones become wrong only."""
+    graded: bool = False
+    """With `worse` and `changed`: they lose 20, 60 or 100 points."""
 
 
 def scenarios() -> Iterator[Scenario]:
@@ -71,6 +73,11 @@ def scenarios() -> Iterator[Scenario]:
             yield Scenario(name=f"{name}, margin 3", images=images, worse=3 * times, margin=3)
             yield Scenario(name=f"{name}, like CIDEr", images=images, worse=3 * times, margin=3, skewed=True)
             yield Scenario(name=f"{name}, rare errors", images=images, worse=times, changed=times / 100)
+            four = 4 * times * 100 / (QUESTIONS * images)  # points that four answers make
+            few = Scenario(name=f"{name}, {4 * times} errors", images=images, changed=1)
+            yield replace(few, worse=four, margin=four / times)
+            few = Scenario(name=f"{name}, {4 * times} graded errors", images=images, changed=1, graded=True)
+            yield replace(few, worse=0.6 * four, margin=0.6 * four / times)
             yield Scenario(name=f"one of 22 {name}", images=images, worse=times, metrics=22)
 
 
@@ -98,6 +105,11 @@ def scores(rng: np.random.Generator, case: Scenario, owners: np.ndarray, gates: 
         # of wrong ones only right answers can become; those that become wrong are drawn from the right ones
         share = drop / 100 / ACCURACY if case.worse else np.full(case.metrics, case.changed)
         touched = rng.random(common.shape) < share
+        if case.graded:
+            touched = rng.random(common.shape) < share / 0.6
+            lost: DoubleArray = np.where(touched, rng.choice([0.2, 0.6, 1.0], common.shape), 0.0)
+            new: DoubleArray = 100 * old * (1 - lost)
+            return 100 * old, new
         again = np.zeros_like(old) if case.worse else (rng.random(common.shape) < ACCURACY).astype(float)
         return 100 * old, 100 * np.where(touched, again, old)
     one, other = (np.sqrt(case.rho) * common + np.sqrt(1 - case.rho) * latent(rng, shape, owners) for _ in range(2))
@@ -206,7 +218,7 @@ def main() -> None:
     for case in scenarios():
         repeats = asked.repeats if case.metrics == 1 else asked.repeats * 2 // 5
         found, error = shares(case, repeats, asked.seed)
-        cells = [f"{case.images:,}", case.name, f"{case.margin:g}", f"{error:.2f}"]
+        cells = [f"{case.images:,}", case.name, f"{case.margin:.2g}", f"{error:.2f}"]
         cells += [f"{100 * found[state]:.1f} %" for state in (State.passed, State.cannot_tell, State.regressed)]
         print(f"| {' | '.join(cells)} |", flush=True)
     print(f"\n{asked.repeats} gates a line, seed {asked.seed}, {time.monotonic() - started:.0f} s")

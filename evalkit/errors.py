@@ -72,6 +72,15 @@ class StoreError(EvalkitError):
     """A run directory cannot be read or written, or is of a newer format."""
 
 
+def install_extra(extra: str) -> str:
+    """The command that installs an extra of evalkit: from a clone, since PyPI has somebody else's project of that name.
+
+    >>> install_extra("conse")
+    "pip install -c constraints.txt -e '.[conse]' (in a clone: the name on PyPI is another project's)"
+    """
+    return f"pip install -c constraints.txt -e '.[{extra}]' (in a clone: the name on PyPI is another project's)"
+
+
 @contextmanager
 def remedies_for(task: str | None) -> Iterator[None]:
     """Make the remedies of errors exact that know no task: see `exact_remedy`."""

@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from evalkit.adapter import AdapterClass, capabilities_of
-from evalkit.errors import CapabilityError, PluginError
+from evalkit.errors import CapabilityError, PluginError, install_extra
 from evalkit.task import ModelProfile
 
 if TYPE_CHECKING:
@@ -107,10 +107,10 @@ def all_adapters(broken: list[PluginError] | None = None) -> dict[str, AdapterCl
 
 
 def missing_extra(card: ModelCard) -> str | None:
-    """The requirement to install before the adapter can run, for example `evalkit[conse]`; None if nothing is."""
+    """What to install before the adapter can run, for example `the extra conse`; None if nothing is."""
     if all(_importable(module) for module in card.modules):
         return None
-    return f"evalkit[{card.extra}]"
+    return f"the extra {card.extra}"
 
 
 def require_extra(card: ModelCard) -> None:
@@ -119,11 +119,10 @@ def require_extra(card: ModelCard) -> None:
     Raises:
         PluginError: Says what to install.
     """
-    requirement = missing_extra(card)
-    if requirement is not None:
+    if missing_extra(card) is not None:
         absent = ", ".join(module for module in card.modules if not _importable(module))
         raise PluginError(
-            f"Model {card.name!r} needs {absent}, which is not installed.", f"Run: pip install '{requirement}'"
+            f"Model {card.name!r} needs {absent}, which is not installed.", f"Run: {install_extra(str(card.extra))}"
         )
 
 

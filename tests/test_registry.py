@@ -97,5 +97,5 @@ def test_a_plugin_must_carry_its_entry_points_name(monkeypatch: pytest.MonkeyPat
 
 def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_importable", lambda module: False)
-    with pytest.raises(PluginError, match=r"'conse' needs .*pip install 'evalkit\[conse\]'"):
+    with pytest.raises(PluginError, match=r"'conse' needs .*-e '\.\[conse\]' \(in a clone"):
         registry.require_extra(registry.load_adapter("conse").card)

@@ -490,7 +490,7 @@ def test_a_stored_run_scores_the_same_again_and_says_why_measures_are_absent(
     swapped = (samples[1], samples[0], *samples[2:])
     assert "another" in task.missing_measures(swapped, predictions)
     monkeypatch.setattr(eccv, "PACKAGE", "evalkit_no_such_package")
-    assert 'pip install "evalkit[eccv-caption]"' in task.missing_measures(samples, predictions)
+    assert "pip install -c constraints.txt -e '.[eccv-caption]'" in task.missing_measures(samples, predictions)
     without = task.score(samples, predictions, protocols)
     assert [value for value in values if not value.metric.startswith(("eccv", "cxc"))] == list(without)
 

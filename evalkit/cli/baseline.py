@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from evalkit.cli.console import stderr, stdout
-from evalkit.cli.gate import read_latest
 from evalkit.errors import ConfigError, StoreError
-from evalkit.report.baseline import Saved, merged, read_baseline, resampled_file, write_baseline
+from evalkit.report.baseline import Key, Saved, merged, read_baseline, resampled_file, write_baseline
+from evalkit.report.gate_runs import GateRun, read_runs
 from evalkit.report.terminal import encodable
 from evalkit.report.text import inert
 from evalkit.settings import read_settings
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from evalkit.report.numbers import Number
     from evalkit.report.records import Record
     from evalkit.types import RunResult
+
+
+_CHANGED = "+changes"
+"""How a commit ends in a run whose code had others."""
 
 
 def save_command(
@@ -51,20 +55,23 @@ def save_command(
         ConfigError: No number is of a metric that was named.
     """
     beside = resampled_file(output)
-    for file in (output, beside):
-        check_target(file, [])
+    if output.parent.is_dir():
+        for file in (output, beside):
+            check_target(file, [])
     if output.exists() and not update:
         raise StoreError(f"{output} is there already.", "Say --update to replace its equal measurements.")
-    old = read_baseline(output) if output.exists() else ()
-    read, left_out = read_latest(runs, read_settings(runs_dir=runs_dir).runs_dir)
+    old = read_baseline(output, to_update=True) if output.exists() else ()
+    read, left_out = read_runs(runs, read_settings(runs_dir=runs_dir).runs_dir)
     if not allow_incomplete:
         _refuse_incomplete([run.result for run in read])
+    _refuse_twice(read)
     numbers = [_saved(number, run.result) for run in read for number in run.numbers]
     new = [one for one in _of_metrics(numbers, metrics) if one.number.record.main or not main_only]
     if not new:
         raise ConfigError("These runs have no number to save.", "Name other runs or metrics.")
     whole = merged(old, new)
     files = write_baseline(whole)
+    _make_folder(output.parent)
     if files.resampled is not None:
         write_whole(beside, files.resampled)  # first: should the second fail, its digest tells
     else:
@@ -72,7 +79,10 @@ def save_command(
     write_whole(output, files.document)
     added = len(whole) - len(old)
     told = f"{output}: {len(whole)} numbers, {added} of them new, {len(new) - added} replaced"
-    stderr().print(Text(inert(told + (f"; earlier runs that are left out: {left_out}" if left_out else ""))))
+    if any(one.code.endswith(_CHANGED) for one in new):
+        left_out.append("Some are of an evalkit with changes that are in no commit: nobody can make them again.")
+    for line in (told, *left_out):
+        stderr().print(Text(inert(line)))
 
 
 def show_command(file: Path) -> None:
@@ -101,7 +111,7 @@ def _row(saved: Saved) -> tuple[str, ...]:
         f"[{one.low:.2f}, {one.high:.2f}]",
         str(one.n),
         one.created,
-        saved.code[:12],
+        saved.code.removesuffix(_CHANGED)[:12] + _CHANGED * saved.code.endswith(_CHANGED),
     )
 
 
@@ -122,6 +132,41 @@ def _refuse_incomplete(runs: Sequence[RunResult]) -> None:
             f"{run.run_id} is incomplete: {why}.",
             "Save a whole run; or say --allow-incomplete, if later runs will be alike.",
         )
+
+
+def _refuse_twice(runs: Sequence[GateRun]) -> None:
+    """Runs of other weights, options or precision can have one place in a baseline: whose is it?"""
+    by_key: dict[Key, GateRun] = {}
+    for run in runs:
+        for number in run.numbers:
+            other = by_key.setdefault(_saved(number, run.result).key, run)
+            if other is run:
+                continue
+            one, two = other.result, run.result
+            apart = [name for name, value in _identity(one).items() if value != _identity(two)[name]]
+            told = f"they differ in {', '.join(apart)}" if apart else "the same was measured twice"
+            raise StoreError(
+                f"{one.run_id} ({one.checkpoint}) and {two.run_id} ({two.checkpoint}) are both {one.model} "
+                f"{one.variant} on {one.task}, and a baseline keeps one: {told}.",
+                "Name the one that is the release.",
+            )
+
+
+def _identity(run: RunResult) -> dict[str, object]:
+    return {
+        "weights": run.checkpoint_digest or run.checkpoint,
+        "model options": run.model_options,
+        "assistants": run.assistants,
+        "precision": run.environment.get("dtype"),
+        "data": run.data_fingerprint,
+    }
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"The folder {folder} cannot be made: {error.strerror}.", "Name another file.") from error
 
 
 def _of_metrics(numbers: Sequence[Saved], wanted: Sequence[str]) -> list[Saved]:

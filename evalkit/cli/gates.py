@@ -10,7 +10,7 @@ import typer
 
 from evalkit.cli.app import app
 from evalkit.cli.flags import PlainCommand, RunArguments, RunsDir
-from evalkit.cli.verdict_command import VerdictCommand
+from evalkit.cli.verdict_command import GateCommand
 
 baseline_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Numbers that later runs are held against by `evalkit gate`."
@@ -25,20 +25,28 @@ class GateFormat(StrEnum):
     json = "json"
 
 
-@app.command("gate", cls=VerdictCommand)
+@app.command("gate", cls=GateCommand)
 def gate(
     runs: RunArguments,
     baseline: Annotated[Path, typer.Option(help="The file that `evalkit baseline save` wrote.")],
     margin: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=NUMBER", help="How much worse a number may be: coco_retrieval.mean_recall=0.5; *.cider=2."
+            metavar="NAME=NUMBER",
+            help="How much worse a number may be: coco_retrieval.mean_recall=0.5; *.cider=2; blip:nocaps.cider=2.",
         ),
     ] = None,
     margins: Annotated[Path | None, typer.Option(help="A TOML file with [margins]; --margin goes first.")] = None,
     default_margin: Annotated[
         float | None, typer.Option(min=0, help="Of main numbers without one. [default: 1.0 if no margin is named]")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="VARIANT", help="The baseline's variant, or MODEL/VARIANT, for runs of others."),
+    ] = None,
+    require_all: Annotated[
+        bool, typer.Option("--require-all", help="A main number of the baseline that no run has does not pass.")
+    ] = False,
     junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML.")] = None,
     format: Annotated[GateFormat, typer.Option("--format", "-f", help="How to write it.")] = GateFormat.rich,
     runs_dir: RunsDir = None,
@@ -55,6 +63,8 @@ def gate(
         margin=margin or [],
         margins=margins,
         default_margin=default_margin,
+        against=against,
+        require_all=require_all,
         junit_file=junit,
         format=format.value,
         runs_dir=runs_dir,

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from evalkit.datasets.captioned import CaptionedImage, malformed
-from evalkit.errors import DataError
+from evalkit.errors import DataError, install_extra
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,9 +117,7 @@ def rated_images(images: Sequence[CaptionedImage], ratings: Ratings, annotations
 def _numbered(images: Sequence[CaptionedImage], annotations: Path, split: str) -> tuple[CaptionedImage, ...]:
     ids = _test_caption_ids() if split == "test" else None
     if ids is None or any(image.id not in ids for image in images):
-        package = (
-            ', or install the ids of the test split: pip install "evalkit[eccv-caption]"' if split == "test" else ""
-        )
+        package = f", or install the ids of the test split: {install_extra('eccv-caption')}" if split == "test" else ""
         raise DataError(
             f"{annotations} has no ids of captions, by which CxC names them.",
             f"Get Karpathy's dataset_coco.json, which has them as sentid (`evalkit data prepare cxc`){package}.",

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from evalkit.errors import CapabilityError, ConfigError, DataError
+from evalkit.errors import CapabilityError, ConfigError, DataError, install_extra
 from evalkit.families import naming
 from evalkit.types import Assistant, ImageRef, Prediction, Protocol, Route, Sample, TaskCard
 
@@ -256,7 +256,7 @@ class RetrievalTask(ABC):
         if failed := sum(prediction.failure is not None for prediction in predictions):
             return f"ECCV Caption and CxC are defined on the whole test split; {failed} images of it failed."
         if (folder := eccv.data_folder()) is None:
-            return 'ECCV Caption and CxC need an extra: pip install "evalkit[eccv-caption]".'
+            return f"ECCV Caption and CxC need an extra: {install_extra('eccv-caption')}."
         official = eccv.read_extended_coco(folder).image_ids
         if [sample.id for sample in samples] != [str(image) for image in official]:
             return "ECCV Caption and CxC go by Karpathy's order of the test images; this data has another."

@@ -23,7 +23,7 @@ EQUAL = 1e-9
 """Numbers are rounded to this by the bootstrap."""
 _LEAST_SHARE = 0.002
 """Resamples that are equal on fewer than this share are of more than six changes: there is no need to correct them, and
-too few of these resamples have one change alone to tell its size by."""
+their number is not known by so few."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,9 @@ class Changes:
     equal: float
     """The share of resamples on which the two are equal."""
     step: float
-    """The smallest difference on a resample that is one: of a mean, what one change makes. 0 where there is none."""
+    """What one change makes of a mean. Where all are in one direction, the root of their mean square: the spread over
+    the root of how many there are. Else the smallest difference on a resample: changes that cancel look like none, and
+    nobody can say how many there are. 0 where there is none."""
 
     @property
     def least_p(self) -> float:
@@ -52,22 +54,28 @@ def changes(new: DoubleArray, old: DoubleArray) -> Changes:
         old: (resamples,): the other.
 
     Example:
-        >>> changes(np.array([1.0, 2.0, 4.0, 4.0]), np.array([1.0, 2.0, 3.0, 2.0]))
-        Changes(equal=0.5, step=1.0)
+        >>> found = changes(np.array([1.0, 2.0, 4.0, 4.0]), np.array([1.0, 2.0, 3.0, 2.0]))
+        >>> found.equal, round(found.step, 2)
+        (0.5, 1.15)
     """
-    apart = np.abs(new - old)
+    apart = new - old
     apart = apart[~np.isnan(apart)]
-    unequal = apart[apart > EQUAL]
+    unequal = apart[np.abs(apart) > EQUAL]
     if not len(unequal):
         return Changes(equal=1.0 if len(apart) else 0.0, step=0.0)
-    return Changes(equal=1 - len(unequal) / len(apart), step=float(unequal.min()))
+    equal = 1 - len(unequal) / len(apart)
+    step = float(np.abs(unequal).min())
+    if equal and np.ptp(np.sign(unequal)) == 0:
+        # a changed cluster is drawn a number of times that has variance 1, and `equal` is e to the power of -how many
+        step = float(np.std(apart, ddof=1)) / math.sqrt(-math.log(equal))
+    return Changes(equal=equal, step=step)
 
 
 def cautious(difference: Difference, found: Changes) -> Difference:
     """The difference with an interval and a p-value that hold where few clusters changed.
 
     Two changes more, one for the better and one for the worse, are taken into the spread (Agresti and Min 2005), and p
-    is no smaller than a sign test's could be.
+    is no smaller than a sign test's could be. NaN where numbers differ of which every resample is equal.
 
     Args:
         difference: By Student's t.
@@ -83,6 +91,9 @@ def cautious(difference: Difference, found: Changes) -> Difference:
         return difference
     degrees = max(difference.clusters - 1, 1)
     error = math.hypot(difference.standard_error, math.sqrt(2) * found.step)
+    if error == 0:  # equal on every resample, and not in all: one of the two is not of these resamples
+        unknown = math.nan
+        return replace(difference, low=unknown, high=unknown, standard_error=unknown, p=unknown)
     reach = float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * error
     p = 2 * float(stats.t.sf(abs(difference.value) / error, degrees))
     return replace(

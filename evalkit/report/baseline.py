@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from evalkit.errors import StoreError
+from evalkit.metrics.bootstrap import draw_digest
 from evalkit.report.numbers import Number
 from evalkit.report.records import Record
 from evalkit.store.table import MalformedTable, from_parquet, to_parquet
@@ -109,7 +110,8 @@ def write_baseline(numbers: Sequence[Saved]) -> BaselineFiles:
     resampled = to_parquet(rows) if rows else None
     lines = ",\n".join(json.dumps(_line(saved), ensure_ascii=True, allow_nan=False) for saved in numbers)
     digest = "null" if resampled is None else f'"{hashlib.sha256(resampled).hexdigest()}"'
-    document = f'{{\n"format_version": {FORMAT_VERSION},\n"resampled_sha256": {digest},\n"numbers": [\n{lines}\n]\n}}\n'
+    head = f'"format_version": {FORMAT_VERSION},\n"resampled_sha256": {digest},\n"drawn": "{draw_digest()}"'
+    document = f'{{\n{head},\n"numbers": [\n{lines}\n]\n}}\n'
     return BaselineFiles(document=document.encode("ascii"), resampled=resampled)
 
 
@@ -120,8 +122,12 @@ def _line(saved: Saved) -> dict[str, Json]:
     return first | record | {"unanswered": saved.number.unanswered, "code": saved.code}
 
 
-def read_baseline(file: Path) -> tuple[Saved, ...]:
-    """Read a baseline and its resamples.
+def read_baseline(file: Path, *, to_update: bool = False) -> tuple[Saved, ...]:
+    """Read a baseline and its resamples; without these, where they were drawn otherwise than here, by another numpy.
+
+    Args:
+        file: The JSON file.
+        to_update: Refuse such a file instead: written again it would lose them.
 
     Raises:
         StoreError: A file is missing, malformed, of a newer format, or the two do not belong together.
@@ -130,6 +136,13 @@ def read_baseline(file: Path) -> tuple[Saved, ...]:
     lines, digest = document["numbers"], document["resampled_sha256"]
     assert isinstance(lines, list)
     resampled = {} if digest is None else _read_resampled(file, str(digest), len(lines))
+    if document["drawn"] != draw_digest():
+        if to_update and resampled:
+            raise StoreError(
+                f"{file} has resamples that another version of numpy drew, which new ones cannot be beside.",
+                "Save a new file, of all its runs; or install the numpy that it was made with.",
+            )
+        resampled = {}
     saved = tuple(_saved(line, resampled.get(place), file, f"numbers[{place}]") for place, line in enumerate(lines))
     if len({one.key for one in saved}) < len(saved):
         raise _malformed(file, "two of its numbers are of the same measurement")
@@ -151,7 +164,7 @@ def _read_document(file: Path) -> dict[str, Json]:
             f"{file} was written by a newer evalkit (format {version}; this one reads {FORMAT_VERSION}).",
             "Upgrade evalkit.",
         )
-    if set(document) != {"format_version", "resampled_sha256", "numbers"}:
+    if set(document) != {"format_version", "resampled_sha256", "drawn", "numbers"}:
         raise _malformed(file, f"its fields are {', '.join(sorted(document))}")
     if not isinstance(document["numbers"], list) or not isinstance(document["resampled_sha256"], str | None):
         raise _malformed(file, "numbers is no list, or resampled_sha256 no text")

@@ -9,8 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from evalkit.metrics.comparison import Difference, clusters_needed, holm, smallest_difference, worse_p
-from evalkit.metrics.few_changes import cautious, changes
-from evalkit.report.numbers import Number, difference_of, why_not_comparable
+from evalkit.report.numbers import Number, cautious_difference, why_not_comparable
 from evalkit.types import FEW_CLUSTERS
 
 if TYPE_CHECKING:
@@ -46,8 +45,11 @@ class Gated:
     new: Number | None
     """None where no run has it."""
     margin: float
+    """NaN where none is named, and the number has to be there only."""
     part: int | None = None
     """Where no run has it, and one would if it had not evaluated so many samples of the split only."""
+    ambiguous: str = ""
+    """Why nobody can say which of the baseline's numbers `new` is held against; `old` is one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,13 +92,16 @@ def decide(gated: Sequence[Gated]) -> tuple[Verdict, ...]:
 def _look(gated: Gated) -> Difference | Verdict:
     """The difference where it says something, else the verdict that needs none."""
     new, old = gated.new, gated.old
+    if gated.ambiguous:
+        return Verdict(gated=gated, state=State.not_comparable, note=gated.ambiguous)
     if new is None and gated.part is not None:
         note = f"{gated.part:,} of {old.record.samples:,} samples were evaluated, which this number needs more of"
         return Verdict(gated=gated, state=State.cannot_tell, note=note)
     if new is None:
         return Verdict(gated=gated, state=State.not_comparable, note="missing: no run has this number")
     if part := _part_of_the_split(new.record, old.record):
-        return Verdict(gated=gated, state=State.cannot_tell, note=part)
+        needed = old.record.samples if old.record.limit is None else None
+        return Verdict(gated=gated, state=State.cannot_tell, note=part, samples_needed=needed)
     new = _of_the_same_limit(new, old)
     if reason := why_not_comparable(new, old):
         return Verdict(gated=gated, state=State.not_comparable, note=reason)
@@ -125,7 +130,7 @@ def _nothing_known(new: Record, difference: Difference) -> str:
 def _judge(gated: Gated, difference: Difference, p: float) -> Verdict:
     assert gated.new is not None
     margin, better = gated.margin, gated.old.record.higher_is_better
-    apart = "" if difference.paired else "not paired: there are no resamples of one of the two"
+    apart = "" if difference.paired else "not paired: one of the two has no resamples that are drawn as here"
     if (difference.low if better else -difference.high) > -margin:
         notes = (f"worse, but within {margin:g}" if p < ALPHA else "", apart)
         state = State.passed
@@ -158,9 +163,7 @@ def _joined(notes: Sequence[str]) -> str:
 
 
 def _difference(new: Number, old: Number) -> Difference:
-    found = difference_of(new, old)
-    if found.paired and new.resampled is not None and old.resampled is not None:
-        found = cautious(found, changes(new.resampled, old.resampled))
+    found = cautious_difference(new, old)
     if not _limited(new.record) or math.isinf(_range(new.record)):
         return found
     reach = 3 / found.clusters * _range(new.record)
@@ -172,9 +175,9 @@ def _range(record: Record) -> float:
 
     What no sample of a part of the split shows may still happen to 3 of n of the others (the rule of three, 95 %).
     """
-    if record.unit != "%":
-        return math.inf
-    return _CIDER_RANGE if record.metric.startswith("cider") else _PERCENT_RANGE
+    if record.metric.startswith("cider"):
+        return _CIDER_RANGE
+    return _PERCENT_RANGE if record.unit == "%" else math.inf
 
 
 def _part_of_the_split(new: Record, old: Record) -> str:
@@ -182,7 +185,7 @@ def _part_of_the_split(new: Record, old: Record) -> str:
     if new.limit == old.limit or _same_samples(new, old) or _asked(new) != _asked(old):
         return ""
     if old.limit is None:
-        return f"{new.samples:,} of {old.samples:,} samples were evaluated; the split has {old.samples:,}"
+        return f"{new.samples:,} of {old.samples:,} samples were evaluated, another set: all are needed"
     if new.limit is None:
         return f"the baseline is of {old.samples:,} of the split's {new.samples:,} samples: save a whole one"
     return f"{new.samples:,} samples were evaluated, and the baseline is of {old.samples:,}: of parts of a split"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 _STYLES = {State.passed: "green", State.regressed: "bold red", State.cannot_tell: "yellow", State.not_comparable: "red"}
 _COMMANDS = {State.regressed: "error", State.not_comparable: "error", State.cannot_tell: "warning"}
-_WIDEST = 60
+_WIDEST = 300
+"""Of a cell: what tells rows apart must not be cut, and a name can be of any length."""
 _SHORT = 10
 """Reasons of so many characters stand in the row: `equal`, `p < 0.0001`."""
 _MOST_ANNOTATIONS = 10
@@ -70,11 +72,17 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 # JSON
 # ---------------------------------------------------------------------------------------------------------------------
-def gate_json(verdicts: Sequence[Verdict], notes: Sequence[str]) -> str:
-    """Everything that is known of each verdict; a number that is not finite is null."""
+def gate_json(verdicts: Sequence[Verdict], notes: Sequence[str], absent: Sequence[str] = ()) -> str:
+    """Everything that is known of each verdict; a number that is not finite is null.
+
+    Args:
+        verdicts: Of one gate.
+        notes: What else there is to know.
+        absent: The main numbers of the baseline that no run has.
+    """
     numbers = [_as_json(verdict, label) for verdict, label in zip(verdicts, labels(verdicts), strict=True)]
     document = {"exit_code": exit_code(verdicts), "summary": summary(verdicts), "notes": list(notes)}
-    return json_document({**document, "numbers": numbers})
+    return json_document({**document, "absent": list(absent), "numbers": numbers})
 
 
 def _as_json(verdict: Verdict, label: str) -> dict[str, object]:
@@ -89,7 +97,7 @@ def _as_json(verdict: Verdict, label: str) -> dict[str, object]:
         "higher_is_better": gated.old.record.higher_is_better,
         "margin": gated.margin,
         "note": verdict.note,
-        "baseline": _side(gated.old.record),
+        "baseline": None if gated.ambiguous else _side(gated.old.record),
         "new": None if gated.new is None else _side(gated.new.record),
         "difference": None if difference is None else difference.value,
         "low": None if difference is None else difference.low,
@@ -105,7 +113,8 @@ def _as_json(verdict: Verdict, label: str) -> dict[str, object]:
 
 def _side(record: Record) -> dict[str, object]:
     names = ("value", "low", "high", "n", "run", "model", "variant", "protocol", "protocol_digest", "data_fingerprint")
-    return {name: getattr(record, name) for name in (*names, "checkpoint", "checkpoint_digest", "limit", "created")}
+    more = ("checkpoint", "checkpoint_digest", "dtype", "options", "limit", "created")
+    return {name: getattr(record, name) for name in (*names, *more)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -142,6 +151,20 @@ def junit(verdicts: Sequence[Verdict]) -> bytes:
             ElementTree.SubElement(case, "skipped", {"message": f"cannot tell: {told}"})
         else:
             ElementTree.SubElement(case, "system-out").text = told
+    return _document(root)
+
+
+def junit_of_trouble(problem: str) -> bytes:
+    """One test case, with an error: there is no verdict."""
+    attributes = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0"}
+    root = ElementTree.Element("testsuites", attributes)
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "evalkit gate", **attributes, "time": "0"})
+    case = ElementTree.SubElement(suite, "testcase", {"classname": "evalkit", "name": "gate", "time": "0"})
+    ElementTree.SubElement(case, "error", {"type": "no verdict", "message": _xml(problem)}).text = _xml(problem)
+    return _document(root)
+
+
+def _document(root: ElementTree.Element) -> bytes:
     ElementTree.indent(root)
     document: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return document + b"\n"
@@ -154,12 +177,13 @@ def _xml(text: str) -> str:
 
 def _sentence(verdict: Verdict) -> str:
     old, new, difference = verdict.gated.old.record, verdict.gated.new, verdict.difference
-    parts = [f"baseline {old.value:.2f}"]
+    parts = [] if verdict.gated.ambiguous else [f"baseline {old.value:.2f}"]
     if new is not None:
         parts.append(f"new {new.record.value:.2f}")
     if difference is not None:
         parts.append(f"difference {difference.value:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]")
-    parts.append(f"margin {verdict.gated.margin:g}")
+    if not math.isnan(verdict.gated.margin):
+        parts.append(f"margin {verdict.gated.margin:g}")
     return ", ".join(parts) + (f": {verdict.note}" if verdict.note else "")
 
 
@@ -192,6 +216,16 @@ def annotation_commands(verdicts: Sequence[Verdict]) -> list[str]:
             title = _property(inert(f"{state.value}: {label}"))
             commands.append(f"::{command} title={title}::{_data(inert(_sentence(verdict)))}")
     return commands
+
+
+def trouble_annotation(problem: str) -> str:
+    """GitHub's workflow command where there is no verdict."""
+    return f"::error title=evalkit gate%3A no verdict::{_data(inert(problem))}"
+
+
+def trouble_summary(problem: str) -> str:
+    """The summary of the step where there is no verdict."""
+    return f"### evalkit gate: no verdict\n\n{markdown(problem)}\n"
 
 
 def _data(text: str) -> str:

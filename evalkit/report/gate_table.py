@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evalkit.report.gate import EXIT_CODES, State, exit_code
+from evalkit.report.text import elide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from evalkit.report.gate import Verdict
+    from evalkit.report.records import Record
 
 HEADINGS = ("state", "number", "baseline", "new", "difference", "95 % interval", "margin")
+_WIDEST = 60
 LEFT = 2
 """So many of the columns are text."""
 _ORDER = tuple(EXIT_CODES)
@@ -77,7 +80,9 @@ def labels(verdicts: Sequence[Verdict]) -> list[str]:
     alike: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         alike.setdefault(_name(verdict), []).append(verdict)
-    return [" ".join([_name(one), *(f"[{told}]" for told in _told_apart(one, alike[_name(one)]))]) for one in verdicts]
+    told = [" ".join([_name(one), *(f"[{part}]" for part in _told_apart(one, alike[_name(one)]))]) for one in verdicts]
+    # runs of one name in two folders, or numbers that nothing short tells apart
+    return [f"{one} [{told[: place + 1].count(one)}]" if told.count(one) > 1 else one for place, one in enumerate(told)]
 
 
 def _name(verdict: Verdict) -> str:
@@ -88,16 +93,20 @@ def _name(verdict: Verdict) -> str:
 def _told_apart(verdict: Verdict, alike: Sequence[Verdict]) -> list[str]:
     told = []
     for look in _LOOKS:
-        same = [one for one in alike if look(one) == look(verdict)]
+        mine = elide(look(verdict), _WIDEST)  # two that are alike then are told apart by the next
+        same = [one for one in alike if elide(look(one), _WIDEST) == mine]
         if len(same) < len(alike):
-            told.append(look(verdict))
+            told.append(mine)
             alike = same
     return told
 
 
 def _model(verdict: Verdict) -> str:
-    record = (verdict.gated.new or verdict.gated.old).record
-    return f"{record.model} {record.variant}"
+    return f"{_of(verdict).model} {_of(verdict).variant}"
+
+
+def _of(verdict: Verdict) -> Record:
+    return (verdict.gated.new or verdict.gated.old).record
 
 
 _LOOKS: tuple[Callable[[Verdict], str], ...] = (
@@ -105,6 +114,11 @@ _LOOKS: tuple[Callable[[Verdict], str], ...] = (
     lambda verdict: verdict.gated.old.record.split,
     lambda verdict: verdict.gated.old.record.route,
     lambda verdict: verdict.gated.old.record.prompt,
+    lambda verdict: _of(verdict).checkpoint,
+    lambda verdict: _of(verdict).checkpoint_digest,
+    lambda verdict: _of(verdict).dtype,
+    lambda verdict: _of(verdict).options,
+    lambda verdict: _of(verdict).run,
 )
 
 
@@ -122,11 +136,11 @@ def _row(verdict: Verdict, label: str) -> GateRow:
         cells=(
             verdict.state.value,
             label + direction,
-            f"{old.value:.2f}",
+            "" if verdict.gated.ambiguous else f"{old.value:.2f}",
             "" if new is None else f"{new.record.value:.2f}",
             apart,
             ends,
-            f"{verdict.gated.margin:g}{unit}",
+            "" if math.isnan(verdict.gated.margin) else f"{verdict.gated.margin:g}{unit}",
         ),
         note=verdict.note,
     )

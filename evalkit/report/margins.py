@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MARGIN = 1.0
 """Of each run's main number where no margin is named: in points of a percentage, or in ranks."""
-_FORM = "Write it as task.metric=0.5, task.split.metric=0.5 or '*.metric=0.5'."
+_FORM = "Write it as task.metric=0.5, task.split.metric=0.5, '*.metric=0.5' or model:task.metric=0.5."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,8 @@ class Margins:
     """What may be lost."""
 
     named: Mapping[str, float] = field(default_factory=dict)
-    """`task.metric`, `task.split.metric` or `*.metric` -> margin, in the number's unit."""
+    """`task.metric`, `task.split.metric` or `*.metric`, each also after `model:` or `model/variant:` -> margin, in the
+    number's unit."""
     default: float | None = None
     """Of main numbers that have no name in `named`; None gates none of them, unless `named` is empty."""
 
@@ -40,7 +41,16 @@ class Margins:
 
     def of(self, record: Record) -> float | None:
         """The margin of a number by the most exact of its names; None where it is not named."""
-        return next((self.named[name] for name in names_of(record) if name in self.named), None)
+        name = self.name_of(record)
+        return None if name is None else self.named[name]
+
+    def name_of(self, record: Record) -> str | None:
+        """The most exact name that a number has here."""
+        return next((name for name in names_of(record) if name in self.named), None)
+
+    def names_model(self, record: Record) -> bool:
+        """Whether the margin of a number is of its model, and not of every model's."""
+        return self.name_of(record) not in (None, *_short_names(record))
 
     def check(self, records: Iterable[Record]) -> None:
         """Refuse names that are of no number.
@@ -52,16 +62,20 @@ class Margins:
         for name in self.named:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-                shown = near or known[:6]
-                listed = " or ".join(shown) if near else ", ".join(shown)
+                examples = [known_name for known_name in known if ":" not in known_name][:6]
                 raise ConfigError(
                     f"The margin {name!r} is of no number of the baseline.",
-                    f"Did you mean {listed}?" if near else f"It has, for example: {listed}.",
+                    f"Did you mean {' or '.join(near)}?" if near else f"It has, for example: {', '.join(examples)}.",
                 )
 
 
 def names_of(record: Record) -> tuple[str, ...]:
     """What a margin can call a number, the most exact first."""
+    models = (f"{record.model}/{record.variant}:", f"{record.model}:", "")
+    return tuple(model + name for model in models for name in _short_names(record))
+
+
+def _short_names(record: Record) -> tuple[str, ...]:
     return (f"{record.task}.{record.split}.{record.metric}", f"{record.task}.{record.metric}", f"*.{record.metric}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -13,6 +14,7 @@ from evalkit.metrics.bootstrap import DoubleArray
 from evalkit.metrics.comparison import Difference, paired_difference, standard_error, unpaired_difference
 from evalkit.metrics.few_changes import cautious, changes
 from evalkit.report.records import Record, records_of
+from evalkit.report.text import elide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
     from evalkit.types import MetricValue, RunResult
 
+_DETAIL = re.compile(r", (?=\w+=)")
+_VALUE_WIDTH = 120
 Key: TypeAlias = tuple[str, str, str]
 """Metric, split and protocol's id: what tells a run's numbers apart."""
 
@@ -127,10 +131,20 @@ def _differences(one: Record, other: Record) -> str:
         "tie_rule",
     )
     return "; ".join(
-        f"{name.replace('_', ' ')} {getattr(one, name)!r} and {getattr(other, name)!r}"
+        f"{name.replace('_', ' ')} {' and '.join(map(repr, _apart(name, getattr(one, name), getattr(other, name))))}"
         for name in names
         if getattr(one, name) != getattr(other, name)
     )
+
+
+def _apart(name: str, *values: object) -> Sequence[object]:
+    """Two values, short; of details, `size=384, crop=1.0`, what is not in both."""
+    texts = [str(value) for value in values]
+    if name == "preprocessing_details":
+        parts = [_DETAIL.split(text) for text in texts]
+        texts = [", ".join(one for one in parts[place] if one not in parts[1 - place]) for place in (0, 1)]
+    short = [elide(text, _VALUE_WIDTH) for text in texts]
+    return values if isinstance(values[0], int) or short[0] == short[1] else short
 
 
 def difference_of(new: Number, old: Number) -> Difference:

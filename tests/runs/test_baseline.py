@@ -47,7 +47,7 @@ def test_equal_numbers_give_equal_bytes_a_line_a_number(file: Path) -> None:
     assert write_baseline(saved()) == write_baseline(saved())
     lines = file.read_text("utf-8").splitlines()
     assert sum('"metric": ' in line for line in lines) == len(saved())
-    assert lines[4].startswith('{"task": "toy", "model": "clip", "variant": "base", "split": "test", "metric": "acc"')
+    assert lines[5].startswith('{"task": "toy", "model": "clip", "variant": "base", "split": "test", "metric": "acc"')
 
 
 def test_a_hostile_name_is_ascii(tmp_path: Path) -> None:
@@ -105,6 +105,7 @@ def edited(change: Callable[[dict], object]) -> Callable[[Path], None]:  # type:
         (edited(lambda one: one.update(format_version=2)), "newer evalkit"),
         (edited(lambda one: one.update(format_version="1")), "format_version is '1'"),
         (edited(lambda one: one.update(more=1)), "its fields are"),
+        (edited(lambda one: one.pop("drawn")), "its fields are"),
         (edited(lambda one: one.update(numbers={})), "numbers is no list"),
         (edited(lambda one: one.update(resampled_sha256="0")), "does not belong"),
         (edited(lambda one: one["numbers"].append(1)), r"numbers\[2\] is no object"),
@@ -126,6 +127,13 @@ def test_a_damaged_file_is_an_error(file: Path, damage: Callable[[Path], None], 
 def test_a_folder_is_no_baseline(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read"):
         read_baseline(tmp_path)
+
+
+def test_resamples_that_another_numpy_drew_are_not_paired(file: Path) -> None:
+    edited(lambda one: one.update(drawn="0" * 12))(file)
+    assert all(one.number.resampled is None for one in read_baseline(file))
+    with pytest.raises(StoreError, match="another version of numpy"):
+        read_baseline(file, to_update=True)
 
 
 def test_resamples_of_another_baseline_are_refused(file: Path, tmp_path: Path) -> None:

@@ -9,14 +9,10 @@ import numpy as np
 import pytest
 from gated_runs import IMAGES, Answers, numbers, points, worse_by
 
-from evalkit.errors import ConfigError
 from evalkit.metrics.comparison import clusters_needed
-from evalkit.report.baseline import Saved
 from evalkit.report.gate import Gated, State, Verdict, decide, exit_code
-from evalkit.report.gate_matching import match
 from evalkit.report.gate_outputs import gate_lines
-from evalkit.report.gate_table import gate_table, labels, summary
-from evalkit.report.margins import Margins
+from evalkit.report.gate_table import gate_table, summary
 from evalkit.report.numbers import Number
 
 GOOD = points(0.8)
@@ -30,10 +26,6 @@ def judged(new: Answers, old: Answers, margin: float = 1.0) -> Verdict:
 
 def answers(values: np.ndarray = GOOD, name: str = "acc", **changes: Any) -> Answers:
     return Answers(points={name: values}, **changes)
-
-
-def saved(*runs: Answers) -> list[Saved]:
-    return [Saved(number=number, code="") for run in runs for number in numbers(run)]
 
 
 # -- states ------------------------------------------------------------------------------------------------------------
@@ -113,7 +105,8 @@ def test_a_part_of_the_split_cannot_tell_whatever_it_shows(rate: float) -> None:
         answers(points(rate, 10), limit=10, route="itc+itm@32:10"), answers(route="itc+itm@256"), margin=50
     )
     assert verdict.state is State.cannot_tell
-    assert verdict.note == "10 of 400 samples were evaluated; the split has 400"
+    assert verdict.samples_needed == IMAGES
+    assert verdict.note == "10 of 400 samples were evaluated, another set: all are needed"
 
 
 def test_a_part_with_another_prompt_is_not_comparable() -> None:
@@ -204,88 +197,6 @@ def test_the_exit_code_is_that_of_the_worst(states: list[State], code: int) -> N
     (number,) = numbers(answers())
     gated = Gated(old=number, new=number, margin=1.0)
     assert exit_code([Verdict(gated=gated, state=state, note="") for state in states]) == code
-
-
-# -- which is held against which ---------------------------------------------------------------------------------------
-def states(runs: list[Answers], baseline: list[Saved], margins: Margins | None = None) -> list[tuple[str, State]]:
-    verdicts = decide(match([numbers(run) for run in runs], baseline, margins or Margins()).gated)
-    return list(zip(labels(verdicts), (verdict.state for verdict in verdicts), strict=True))
-
-
-def test_without_margins_the_main_number_is_gated() -> None:
-    both = Answers(points={"acc": GOOD, "other": GOOD})
-    assert states([both], saved(both)) == [("toy.acc", State.passed)]
-
-
-def test_new_weights_of_one_model_are_held_against_the_only_one() -> None:
-    new = answers(model="finetuned", variant="custom", weights="2")
-    assert states([new], saved(answers())) == [("toy.acc", State.passed)]
-
-
-def test_of_several_models_the_own_one_is_taken() -> None:
-    old = saved(answers(), answers(points(0.2), model="blip"))
-    assert states([answers(points(0.2), model="blip", variant="custom")], old) == [("toy.acc", State.passed)]
-    found = states([answers(), answers(points(0.2), model="blip")], old)
-    assert found == [("toy.acc [clip base]", State.passed), ("toy.acc [blip base]", State.passed)]
-
-
-def test_a_run_of_the_very_model_goes_before_others() -> None:
-    """As in a folder with other runs of the same task."""
-    other = answers(points(0.1), model="blip", data="cd")
-    assert states([other, answers()], saved(answers())) == [("toy.acc", State.passed)]
-    assert states([other], saved(answers())) == [("toy.acc", State.not_comparable)]
-
-
-def test_a_run_of_what_the_baseline_has_not_is_told() -> None:
-    matched = match(
-        [numbers(answers()), numbers(answers(task="new"))], saved(answers()), Margins(named={"toy.acc": 1.0})
-    )
-    assert len(matched.gated) == 1
-    assert "held against nothing: the baseline has no clip base on new" in matched.notes[0]
-    with pytest.raises(ConfigError, match="Nothing is gated"):
-        match([numbers(answers(task="new"))], saved(answers()), Margins())
-
-
-def test_a_number_with_a_margin_that_no_run_has_is_missing() -> None:
-    old = saved(answers(), answers(task="second"))
-    assert states([answers()], old, Margins(named={"*.acc": 1.0})) == [
-        ("toy.acc", State.passed),
-        ("second.acc", State.not_comparable),
-    ]
-
-
-def test_a_number_that_needs_more_samples_than_a_part_has_cannot_be_told() -> None:
-    old = Answers(points={"acc": GOOD, "fold": GOOD})
-    part = answers(points(0.8, 10), limit=10)
-    assert states([part], saved(old), Margins(named={"toy.fold": 1.0})) == [("toy.fold", State.cannot_tell)]
-
-
-def test_another_prompt_is_found_and_not_comparable() -> None:
-    assert states([answers(prompt="a photo")], saved(answers())) == [("toy.acc", State.not_comparable)]
-
-
-def test_of_two_prompts_the_own_one_is_taken() -> None:
-    old = saved(answers(), answers(points(0.2), prompt="a photo"))
-    assert states([answers(points(0.2), prompt="a photo")], old) == [("toy.acc", State.passed)]
-
-
-def test_the_most_exact_margin_goes_first() -> None:
-    named = {"*.acc": 9.0, "toy.acc": 3.0, "toy.test.acc": 2.0, "*.other": 5.0}
-    both = Answers(points={"acc": GOOD, "other": GOOD})
-    gated = match([numbers(both)], saved(both), Margins(named=named)).gated
-    assert [one.margin for one in gated] == [2.0, 5.0]
-
-
-def test_a_default_gates_main_numbers_beside_those_that_are_named() -> None:
-    both = Answers(points={"acc": GOOD, "other": GOOD})
-    gated = match([numbers(both)], saved(both), Margins(named={"toy.other": 3.0}, default=2.0)).gated
-    assert [one.margin for one in gated] == [2.0, 3.0]
-
-
-@pytest.mark.parametrize(("name", "near"), [("toy.ac", "toy.acc"), ("tyo.acc", "toy.acc"), ("*.acx", r"\*\.acc")])
-def test_a_margin_of_no_number_is_an_error(name: str, near: str) -> None:
-    with pytest.raises(ConfigError, match=rf"of no number of the baseline.*{near}"):
-        match([numbers(answers())], saved(answers()), Margins(named={name: 1.0}))
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------

@@ -6,54 +6,17 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from gated_runs import Answers, points, worse_by, write
+from gated_runs import LATER, Answers, Command, points, two_weights, worse_by, write
 
 from evalkit import store
-from evalkit.cli import console, main
 from evalkit.report import gate as rule
-from evalkit.report.baseline import resampled_file
 
 GOOD = points(0.8)
 HOSTILE = "acc\u202e<b>|::error::`%\r\nx\x1b[31m\uffff"
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def evalkit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Command]:
-    """The command in this process, in an empty folder, away from any CI."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
-        monkeypatch.delenv(name, raising=False)
-
-    def command(*arguments: str) -> Done:
-        console.stdout.cache_clear()
-        console.stderr.cache_clear()
-        monkeypatch.setattr(sys, "argv", ["evalkit", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return Done(int(ended.value.code or 0), captured.out, captured.err)
-
-    yield command
-    console.stdout.cache_clear()
-    console.stderr.cache_clear()
 
 
 @pytest.fixture
@@ -138,7 +101,58 @@ def test_the_latest_run_of_a_folder_is_gated(folder: Path, evalkit: Command) -> 
     write(folder / "same", Answers(points={"acc": worse_by(GOOD, 40)}, created="2026-02-02T03:04:05+00:00"))
     done = evalkit("gate", "same", "--baseline", "base.json")
     assert done.code == 1
-    assert "Earlier runs of the same model and task that are left out: 1." in done.out
+    assert "Earlier runs of the same measurement that are left out: 2026-01-02-clip-toy." in done.out
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"weights": "2", "options": {"prefix": "x"}}, {"weights": "2", "dtype": "float16"}]
+)
+def test_runs_of_other_weights_options_or_precision_are_each_gated(
+    folder: Path, evalkit: Command, changes: dict[str, object]
+) -> None:
+    names = [str(path) for path in two_weights(folder, **changes)]
+    for named in (["two"], names):
+        done = evalkit("gate", *named, "--baseline", "base.json")
+        assert (done.code, done.out.splitlines()[-1]) == (1, "regressed: 1 regressed, 1 pass."), done.out
+
+
+def test_a_run_that_is_named_is_never_left_out(folder: Path, evalkit: Command) -> None:
+    names = [str(path) for path in two_weights(folder, weights="2")]
+    assert evalkit("gate", "two", "--baseline", "base.json").code == 0, "the later of one measurement"
+    done = evalkit("gate", *names, "--baseline", "base.json")
+    assert (done.code, done.out.splitlines()[-1]) == (1, "regressed: 1 regressed, 1 pass.")
+
+
+def test_a_whole_run_goes_before_a_later_part(folder: Path, evalkit: Command) -> None:
+    """As `--limit 10` in a folder that others use too."""
+    part = write(folder / "worse", Answers(points={"acc": GOOD[:10]}, limit=10, created=LATER))
+    done = evalkit("gate", "worse", "--baseline", "base.json")
+    assert (done.code, done.out.splitlines()[-1]) == (1, "regressed: 1 regressed.")
+    assert f"Runs with --limit of what a whole run is of that are left out: {part.name}." in done.out
+    saved = evalkit("baseline", "save", "worse", "-o", "worse.json")
+    assert saved.code == 0
+    assert part.name in saved.err
+    assert evalkit("gate", str(part), "--baseline", "base.json").code == 2, "named, it is gated"
+
+
+def test_what_no_run_has_is_told(folder: Path, evalkit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(folder / "summary.md"))
+    tasks = [f"task{place}" for place in range(8)]
+    for task in tasks:
+        write(folder / "more", Answers(points={"acc": GOOD}, task=task))
+    assert evalkit("baseline", "save", "old", "more", "-o", "more.json").code == 0
+    done = evalkit("gate", "same", "--baseline", "more.json")
+    line = "Main numbers of the baseline that no run has: task0.acc (clip base), "
+    assert done.code == 0
+    assert line in done.out
+    assert "and 2 more. With --require-all they do not pass." in done.out
+    assert "task0.acc (clip base), task1" in (folder / "summary.md").read_text("utf-8")
+    document = json.loads(evalkit("gate", "same", "--baseline", "more.json", "--format", "json").out)
+    assert document["absent"] == [f"{task}.acc (clip base)" for task in tasks]
+    done = evalkit("gate", "same", "--baseline", "more.json", "--margin", "toy.acc=1", "--require-all", "-f", "json")
+    assert (done.code, json.loads(done.out)["absent"]) == (3, [])
+    assert json.loads(done.out)["numbers"][-1]["margin"] is None
 
 
 def test_json_has_everything(folder: Path, evalkit: Command) -> None:
@@ -184,6 +198,54 @@ def test_github_gets_annotations_and_a_summary(folder: Path, evalkit: Command, m
     assert "::warning title=cannot tell%3A toy.acc::" in evalkit("gate", "part", "--baseline", "base.json").out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["same", "--baseline", "none.json"], "There is no file none.json"),
+        (["same", "--baseline", "base.json", "--margin", "toy.axc=1"], "The margin 'toy.axc' is of no number"),
+        (["same", "--baseline", "base.json", "--magrin", "1"], "No such option"),
+        (["same"], "Missing option '--baseline'"),
+    ],
+)
+def test_trouble_is_told_to_machines(
+    folder: Path, evalkit: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str], problem: str
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(folder / "summary.md"))
+    assert evalkit("gate", "same", "--baseline", "base.json", "--junit", "junit.xml").code == 0
+    for place, junit in enumerate((["--junit", "junit.xml"], ["--junit=new.xml"])):
+        done = evalkit("gate", *arguments, *junit, "--format", "json")
+        assert (done.code, done.out) == (4, "")
+        (command,) = [line for line in done.err.splitlines() if line.startswith("::")]
+        assert command.startswith("::error title=evalkit gate%3A no verdict::" + problem)
+        last = (folder / "summary.md").read_text("utf-8").split("### ")[-1]
+        assert last.startswith("evalkit gate: no verdict\n\n" + problem[:8])
+        (case,) = ElementTree.parse(folder / ("junit.xml", "new.xml")[place]).getroot().iter("testcase")
+        assert [one.tag for one in case] == ["error"], "not what passed before"
+        assert problem in str(case[0].text)
+
+
+def test_a_bug_is_told_to_machines(folder: Path, evalkit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setattr(rule, "worse_p", None)
+    assert "no verdict::TypeError: " in evalkit("gate", "worse", "--baseline", "base.json").err
+
+
+def test_trouble_replaces_nothing_but_results(folder: Path, evalkit: Command) -> None:
+    before = (folder / "base.json").read_bytes()
+    assert evalkit("gate", "none", "--baseline", "base.json", "--junit", "base.json").code == 4
+    assert (folder / "base.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.json", "predictions.parquet"])
+def test_no_file_of_a_run_is_replaced(folder: Path, evalkit: Command, name: str) -> None:
+    (run,) = store.find_runs(folder / "same")
+    before = (run / name).read_bytes()
+    done = evalkit("gate", "same", "--baseline", "base.json", "--junit", str(run / name))
+    assert (done.code, (run / name).read_bytes()) == (4, before)
+    assert "is read" in done.err
+
+
 def test_json_stays_json_on_github(folder: Path, evalkit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     done = evalkit("gate", "worse", "--baseline", "base.json", "--format", "json")
@@ -223,57 +285,3 @@ def test_hostile_names_are_inert_everywhere(tmp_path: Path, evalkit: Command, mo
     (case,) = ElementTree.parse(tmp_path / "junit.xml").getroot().iter("testcase")
     assert "<b>|::error::" in str(case.get("name"))
     evalkit("baseline", "show", "base.json")
-
-
-# -- baselines ---------------------------------------------------------------------------------------------------------
-def test_a_baseline_is_not_replaced_unasked(folder: Path, evalkit: Command) -> None:
-    before = (folder / "base.json").read_bytes()
-    refused = evalkit("baseline", "save", "worse", "-o", "base.json")
-    assert (refused.code, (folder / "base.json").read_bytes()) == (2, before)
-    assert "--update" in refused.err
-    done = evalkit("baseline", "save", "worse", "-o", "base.json", "--update")
-    assert "2 numbers, 0 of them new, 2 replaced" in done.err
-    assert evalkit("gate", "worse", "--baseline", "base.json").code == 0
-
-
-def test_neither_data_nor_the_old_run_is_needed(folder: Path, evalkit: Command) -> None:
-    for file in sorted((folder / "old").rglob("*"), reverse=True):
-        file.rmdir() if file.is_dir() else file.unlink()
-    assert evalkit("gate", "worse", "--baseline", "base.json").code == 1
-
-
-@pytest.mark.parametrize(
-    ("flags", "count"),
-    [((), 2), (("--main-only",), 1), (("--metric", "other"), 1), (("--metric", "toy.acc", "--metric", "other"), 2)],
-)
-def test_what_is_saved(folder: Path, evalkit: Command, flags: tuple[str, ...], count: int) -> None:
-    done = evalkit("baseline", "save", "old", "-o", "some.json", *flags)
-    assert f"some.json: {count} numbers" in done.err
-    assert len(evalkit("baseline", "show", "some.json").out.splitlines()) == 1 + count
-
-
-def test_a_metric_that_no_run_has(folder: Path, evalkit: Command) -> None:
-    done = evalkit("baseline", "save", "old", "-o", "some.json", "--metric", "toy.axc")
-    assert done.code == 2
-    assert "Did you mean toy.acc" in done.err
-    assert not (folder / "some.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("changes", "why"), [({"limit": 10}, "--limit 10"), ({"failed": (1,)}, "1 of its samples failed")]
-)
-def test_incomplete_runs_are_refused(tmp_path: Path, evalkit: Command, changes: dict[str, object], why: str) -> None:
-    write(tmp_path / "runs", Answers(points={"acc": GOOD[:10]}, **changes))  # type: ignore[arg-type] # of two fields
-    refused = evalkit("baseline", "save", "runs", "-o", "base.json")
-    assert refused.code == 2
-    assert why in refused.err
-    assert not (tmp_path / "base.json").exists()
-    assert evalkit("baseline", "save", "runs", "-o", "base.json", "--allow-incomplete").code == 0
-
-
-def test_runs_without_resamples_leave_no_stale_file(folder: Path, evalkit: Command) -> None:
-    (run,) = store.find_runs(folder / "old")
-    (run / "resampled.parquet").unlink()
-    assert evalkit("baseline", "save", "old", "-o", "base.json", "--update").code == 0
-    assert not resampled_file(folder / "base.json").exists()
-    assert "not paired" in evalkit("gate", "same", "--baseline", "base.json").out

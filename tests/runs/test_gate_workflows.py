@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from gated_runs import Answers, points, worse_by, write
 
 EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
+IN_A_CLONE = "(in a clone: the name on PyPI is another project's)"
 GOOD = points(0.8)
 RUNS = {
     0: Answers(points={"acc": GOOD}),
@@ -86,6 +88,39 @@ def test_trouble_stops_the_github_workflow(place: Path) -> None:
     done = shell(place, gate_step(), "no-such-folder")
     assert done.returncode == 4
     assert "error:" in done.stderr
+    assert "::error title=evalkit gate%3A no verdict::There is no run" in done.stderr
+    assert ElementTree.parse(place / "gate.xml").getroot().get("errors") == "1"
+
+
+def test_a_forgotten_run_stops_every_example(place: Path) -> None:
+    """Though its number has no margin."""
+    write(place / "second", Answers(points={"acc": GOOD}, task="second"))
+    done = shell(place, "evalkit baseline save second -o baselines/release.json --update", "second")
+    assert done.returncode == 0, done.stderr
+    try:
+        job = read("evalkit-gate.gitlab-ci.yml")["evalkit-gate"]
+        (repository,) = read("evalkit-gate.pre-commit.yml")["repos"]
+        entry = repository["hooks"][0]["entry"].replace("results/runs", "runs0")
+        for script in (gate_step(), job["script"][-1], entry):
+            assert shell(place, script, "runs0").returncode == 3
+    finally:
+        done = shell(place, "rm baselines/release.*json; evalkit baseline save old -o baselines/release.json", "old")
+        assert done.returncode == 0, done.stderr
+
+
+def test_nothing_tells_anybody_to_install_evalkit_from_pypi() -> None:
+    """The name belongs to another project there: a stranger's code would run beside weights and secrets."""
+    root = EXAMPLES.parent.parent
+    files = [root / "README.md", *(root / "docs").rglob("*.*"), *(root / "evalkit").rglob("*.py")]
+    texts = {file: file.read_text("utf-8") for file in files if file.suffix in {".md", ".py", ".yml"}}
+    pattern = re.compile(r"pip3? install[^\n#]*['\" ]evalkit(\[|['\"` ]|$)", re.MULTILINE)
+    assert pattern.search("pip install 'evalkit[conse]'")
+    assert pattern.search("run: pip install evalkit\n")
+    assert not [str(file) for file, text in texts.items() if pattern.search(text.replace(IN_A_CLONE, ""))]
+    assert "another project" in texts[root / "README.md"]
+    for name in ("evalkit-gate.yml", "evalkit-gate.gitlab-ci.yml"):
+        assert "COMMIT" in texts[EXAMPLES / name]
+        assert "pip install -c .evalkit-source/constraints.txt ./.evalkit-source" in texts[EXAMPLES / name]
 
 
 def test_the_github_workflow_is_whole() -> None:

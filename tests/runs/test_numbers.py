@@ -189,6 +189,26 @@ def test_why_numbers_are_not_comparable(number: Callable[..., Number], make_prot
         assert reason in why_not_comparable(one, number(hits(0), **changes)), changes  # type: ignore[arg-type] # mixed
 
 
+def test_of_two_lists_of_details_only_what_differs_is_told(
+    number: Callable[..., Number], make_protocol: MakeProtocol
+) -> None:
+    means = "image_mean=(0.48145466, 0.4578275, 0.40821073)"
+
+    def asked(details: tuple[tuple[str, str], ...], prompt: str = "x") -> Protocol:
+        return make_protocol(prompt=prompt, preprocessing=Preprocessing(image="", text="", details=details))
+
+    mean, std = ("image_mean", means.partition("=")[2]), ("image_std", "(0.26, 0.26, 0.27)")
+    one, other = (number(hits(0), protocols=(asked(each),)) for each in ((mean, std), (mean, ("image_std", "1"))))
+    assert why_not_comparable(one, other) == (
+        "the protocols differ: preprocessing details 'image_std=(0.26, 0.26, 0.27)' and 'image_std=1'"
+    )
+    # a long prompt has its middle left out, unless that is where they differ
+    one, other = (number(hits(0), protocols=(asked((), f"{start}{'long ' * 100}"),)) for start in "ab")
+    assert len(why_not_comparable(other, one)) < 350
+    one, other = (number(hits(0), protocols=(asked((), f"{'long ' * 99}{middle}{'long ' * 99}"),)) for middle in "ab")
+    assert "long along" in why_not_comparable(other, one) and "long blong" in why_not_comparable(other, one)
+
+
 def test_across_protocols_the_way_of_asking_may_differ_and_nothing_else(
     number: Callable[..., Number], make_protocol: MakeProtocol
 ) -> None:

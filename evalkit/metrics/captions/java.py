@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from evalkit.errors import ConfigError, DataError, PluginError
+from evalkit.errors import ConfigError, DataError, PluginError, install_extra
 from evalkit.metrics.captions.ptb import PUNCTUATION
 from evalkit.metrics.captions.sanitise import single_line
 
@@ -46,7 +46,7 @@ def require_java() -> Path:
     except ImportError as error:
         raise PluginError(
             "The pycocoevalcap back end of the caption metrics needs pycocoevalcap, which is not installed.",
-            f"Run `pip install 'evalkit[pycocoevalcap]'`, {_NATIVE}",
+            f"Run: {install_extra('pycocoevalcap')}, {_NATIVE}",
         ) from error
     if shutil.which("java") is None:
         raise ConfigError(
