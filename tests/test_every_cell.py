@@ -423,8 +423,7 @@ def possible_range(metric: MetricValue, result: RunResult) -> tuple[float, float
         return 1, next(one.n for one in result.metrics if one.metric == f"{other}_{rest}")
     if metric.metric.endswith("_spearman"):
         return -1, 1
-    assert metric.unit == "%", f"add the range of {metric.metric} here"
-    return 0, 1000 if metric.metric.startswith("cider") else 100
+    return {"%": (0, 100), "points": (0, 1000)}[metric.unit]
 
 
 def results_of(directory: Path) -> tuple[bytes, bytes]:

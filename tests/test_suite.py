@@ -23,7 +23,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from evalkit import store
-from evalkit.cli.results import app
+from evalkit.cli.app import app
 from evalkit.demo.running import demo_config
 from evalkit.errors import ConfigError, DataError
 from evalkit.progress import SilentProgress
@@ -499,7 +499,13 @@ def test_an_interrupted_suite_is_continued(world: World) -> None:
     environment = os.environ | {"PYTHONPATH": path, "CLOCKWORK_HOLD": "2", "CLOCKWORK_LOG": str(log)}
     command = [sys.executable, "-m", "evalkit", *world.arguments]
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # what a shell starts in the background ignores it, and so would this
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
         # until the second model was asked something, which it does not answer

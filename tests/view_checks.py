@@ -41,10 +41,8 @@ def check_view(view: SampleView, views: SampleViews) -> None:
     if view.score is not None:
         assert type(view.score) is float
         assert math.isfinite(view.score)
-        if views.unit == "%":
-            assert 0 <= view.score <= (1000 if views.metric == "cider" else 100)
-        else:
-            assert view.score >= 1
+        least, most = {"%": (0, 100), "points": (0, 1000), "rank": (1, math.inf)}[views.unit]
+        assert least <= view.score <= most
     assert view.right is None or type(view.right) is bool
     for ranks in view.ranks.values():
         assert ranks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from evalkit.cli import data_commands, gates, results, tools  # noqa: F401 # each adds its commands
+from evalkit.cli import data_commands, gates, publishing, results, tools  # noqa: F401 # each adds its commands
 from evalkit.cli.app import app
 from evalkit.cli.console import print_error
 from evalkit.errors import EvalkitError

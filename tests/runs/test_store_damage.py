@@ -96,7 +96,7 @@ def test_a_newer_format_asks_for_an_upgrade(run_dir: Path) -> None:
         (
             "metrics.json",
             lambda metrics: metrics[0].update(unit="furlong"),
-            r"unit is 'furlong', not one of '%', 'rank'",
+            r"unit is 'furlong', not one of '%', 'points', 'rank'",
         ),
         ("metrics.json", lambda metrics: metrics[0].update(unit=[]), r"unit is \[\], not one of"),
         ("metrics.json", lambda metrics: metrics[0].update(protocol="x/y"), "names the protocol 'x/y'"),
