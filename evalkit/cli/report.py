@@ -9,6 +9,7 @@ from rich.text import Text
 
 from evalkit import store
 from evalkit.cli.console import stderr
+from evalkit.cli.found_runs import run_places
 from evalkit.cli.progress import ConsoleProgress
 from evalkit.errors import EvalkitError, StoreError
 from evalkit.reopening import views_of
@@ -43,7 +44,7 @@ def report_command(
     Raises:
         StoreError: There is no such run, one that was named cannot be read, or something cannot be written.
     """
-    paths = _paths(runs, read_settings(runs_dir=runs_dir).runs_dir)
+    paths = run_places(runs, read_settings(runs_dir=runs_dir).runs_dir)
     check_target(output, [file for path in paths for file in sorted(path.iterdir())])
     folder = None if plots is None else _folder(plots)
     root = read_settings(data_dir=data_dir).data_dir if data_dir else None
@@ -58,20 +59,6 @@ def report_command(
     stderr().print(Text(f"written: {output} ({len(page.html) / 1e6:.1f} MB)", style="dim"))
     if folder is not None:
         _write_plots(shown, folder, plot_format)
-
-
-def _paths(runs: Sequence[str], folder: Path) -> dict[Path, bool]:
-    """Run directories in the order named, each once, and whether it was named itself; of a folder all of its runs."""
-    found: dict[Path, bool] = {}
-    for run in runs or [str(folder)]:
-        several = Path(run).is_dir() and not store.is_run(Path(run))
-        paths = store.find_runs(Path(run)) if several or not runs else [store.resolve_run(run, folder)]
-        if not paths:
-            raise StoreError(f"There are no runs in {run}.", "Name runs, or the folder they lie in with --runs-dir.")
-        for path in paths:
-            place = path.resolve()
-            found[place] = found.get(place, False) or not (several or not runs)
-    return found
 
 
 def _folder(plots: Path) -> Path:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.text import Text
 
 from evalkit.report.comparison_text import HEADINGS, tell
-from evalkit.report.formats import json_document
+from evalkit.report.formats import csv_cell, json_document
 from evalkit.report.terminal import encodable
-from evalkit.report.text import inert, markdown, spreadsheet
+from evalkit.report.text import inert, markdown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -149,7 +148,7 @@ def comparison_csv(found: Compare) -> str:
     writer = csv.writer(sink, lineterminator="\r\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_cell(row[name]) for name in columns])
+        writer.writerow([csv_cell(row[name]) for name in columns])
     return sink.getvalue()
 
 
@@ -203,16 +202,6 @@ def _as_row(one: Compared) -> dict[str, object]:
         one.why,
     )
     return dict(zip(_COLUMNS, values, strict=True))
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, str):
-        return spreadsheet(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return repr(value)
 
 
 def comparison_json(found: Compare, *, show: int) -> str:

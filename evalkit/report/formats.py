@@ -81,11 +81,12 @@ def to_csv(records: Sequence[Record], *, published: bool = False) -> str:
     writer = csv.writer(sink, lineterminator="\r\n")
     writer.writerow(data_columns(published=published))
     for row in data_rows(records, published=published):
-        writer.writerow([_csv_cell(value) for value in row.values()])
+        writer.writerow([csv_cell(value) for value in row.values()])
     return sink.getvalue()
 
 
-def _csv_cell(value: object) -> str:
+def csv_cell(value: object) -> str:
+    """A value as it stands in CSV: text made harmless to a spreadsheet, what is not known empty."""
     if isinstance(value, str):
         return spreadsheet(value)
     if isinstance(value, bool):
