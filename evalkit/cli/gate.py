@@ -24,6 +24,7 @@ from evalkit.report.gate_outputs import (
     trouble_summary,
 )
 from evalkit.report.gate_runs import read_runs
+from evalkit.report.gate_table import trace_notes
 from evalkit.report.margins import read_margins
 from evalkit.report.terminal import encodable
 from evalkit.report.text import inert
@@ -81,6 +82,7 @@ def gate_command(
     candidates = [Candidate(numbers=run.numbers, named=run.named) for run in read if run.numbers]
     matched = match(candidates, saved, wanted, against=against, require_all=require_all)
     verdicts, notes = decide(matched.gated), [*matched.notes, *left_out, *_absent(matched)]
+    notes += trace_notes(verdicts)
     if junit_file is not None:
         write_whole(junit_file, junit(verdicts))
     console = stdout()

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from evalkit.report.formats import json_document
 from evalkit.report.gate import State, exit_code
-from evalkit.report.gate_table import HEADINGS, LEFT, GateTable, gate_table, labels, summary
+from evalkit.report.gate_table import HEADINGS, LEFT, GateTable, gate_table, labels, summary, traced
 from evalkit.report.terminal import encodable
 from evalkit.report.text import elide, inert, markdown
 
@@ -143,14 +143,15 @@ def junit(verdicts: Sequence[Verdict]) -> bytes:
             {"classname": _xml(f"evalkit.{record.task}.{record.model}"), "name": _xml(label), "time": "0"},
         )
         told = _xml(_sentence(verdict))
+        whole = told if verdict.gated.ambiguous else f"{told} ({_xml(traced(verdict))})"
         if verdict.state is State.regressed:
-            ElementTree.SubElement(case, "failure", {"type": "regressed", "message": told}).text = told
+            ElementTree.SubElement(case, "failure", {"type": "regressed", "message": told}).text = whole
         elif verdict.state is State.not_comparable:
-            ElementTree.SubElement(case, "error", {"type": "not comparable", "message": told}).text = told
+            ElementTree.SubElement(case, "error", {"type": "not comparable", "message": told}).text = whole
         elif verdict.state is State.cannot_tell:
             ElementTree.SubElement(case, "skipped", {"message": f"cannot tell: {told}"})
         else:
-            ElementTree.SubElement(case, "system-out").text = told
+            ElementTree.SubElement(case, "system-out").text = whole
     return _document(root)
 
 

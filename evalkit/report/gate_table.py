@@ -24,6 +24,8 @@ MANY = 30
 """Rows above which those that pass are counted, and not shown: the others must fit on one screen."""
 _MOST = 15
 """Of the others that are shown, which have a reason each: the worst."""
+_MOST_TRACED = 6
+"""Pairs of runs that are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,23 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     counts = {state: sum(verdict.state is state for verdict in verdicts) for state in _ORDER}
     whole = next(state for state, code in EXIT_CODES.items() if code == exit_code(verdicts))
     return f"{whole}: " + ", ".join(f"{count} {state}" for state, count in counts.items() if count) + "."
+
+
+def traced(verdict: Verdict) -> str:
+    """The runs that a verdict's two numbers are from, for `evalkit show`."""
+    old, new = verdict.gated.old.record, verdict.gated.new
+    return f"run {new.record.run} against the baseline's {old.run}" if new else f"the baseline's run {old.run}"
+
+
+def trace_notes(verdicts: Sequence[Verdict]) -> list[str]:
+    """A note that names the runs of a table's numbers; the first ones where they are many."""
+    pairs = list(
+        dict.fromkeys(traced(one) for one in verdicts if one.gated.new is not None and not one.gated.ambiguous)
+    )
+    if not pairs:
+        return []
+    more = f"; and {len(pairs) - _MOST_TRACED} more, which --format json names" if len(pairs) > _MOST_TRACED else ""
+    return [f"Compared: {'; '.join(pairs[:_MOST_TRACED])}{more}."]
 
 
 def labels(verdicts: Sequence[Verdict]) -> list[str]:

@@ -141,7 +141,8 @@ def _table(blocks: Sequence[_Block], whose: str, layout: Layout, view: View, not
     lines.sort(key=lambda line: [worth(line.cells.get(key)) for key, _ in headings])
     odd = _other_data(blocks)
     columns = [_cells(heading, [line.cells.get(key) for line in lines], view, notes, odd) for key, heading in headings]
-    notes.counts[f"{_counts(title, [heading for _, heading in headings])} {layout.legend}".strip()] = None
+    if counted := f"{_counts(title, [heading for _, heading in headings])} {layout.legend}".strip():
+        notes.counts[counted] = None
     rows = tuple(
         _row(line, [column[place] for column in columns], layout, view, notes) for place, line in enumerate(lines)
     )
@@ -240,7 +241,7 @@ def _counts(title: str, headings: Iterable[Heading]) -> str:
         if heading.n is not None:
             groups.setdefault(f"{heading.data} {heading.group}".strip(), {})[str(heading.n)] = None
     told = "; ".join(f"{group} {' and '.join(counts)}" for group, counts in groups.items())
-    return f"{title}, over so many queries or answers: {told or 'as each number says'}."
+    return f"{title}, over so many queries or answers: {told}." if told else ""
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows

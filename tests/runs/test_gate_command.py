@@ -44,6 +44,14 @@ def test_the_exit_code_is_the_verdict(folder: Path, evalkit: Command, run: str, 
     assert done.out.splitlines()[2].startswith(word)
 
 
+def test_the_runs_of_a_number_are_named(folder: Path, evalkit: Command) -> None:
+    done = evalkit("gate", "worse", "--baseline", "base.json", "--junit", "gate.xml")
+    (new,), (old,) = ([path.name for path in (folder / name).iterdir()] for name in ("worse", "old"))
+    told = f"run {new} against the baseline's {old}"
+    assert f"Compared: {told}." in done.out
+    assert told in (folder / "gate.xml").read_text("utf-8")
+
+
 def test_a_verdict_in_a_process_of_its_own(folder: Path) -> None:
     command = [sys.executable, "-m", "evalkit", "gate", "worse", "--baseline", "base.json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -120,7 +120,7 @@ def test_nothing_tells_anybody_to_install_evalkit_from_pypi() -> None:
     assert "another project" in texts[root / "README.md"]
     for name in ("evalkit-gate.yml", "evalkit-gate.gitlab-ci.yml"):
         assert "COMMIT" in texts[EXAMPLES / name]
-        assert "pip install -c .evalkit-source/constraints.txt ./.evalkit-source" in texts[EXAMPLES / name]
+        assert "pip install -c .evalkit-source/constraints.txt -e ./.evalkit-source" in texts[EXAMPLES / name]
 
 
 def test_the_github_workflow_is_whole() -> None:
