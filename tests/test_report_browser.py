@@ -394,12 +394,9 @@ def test_a_picture_of_it_is_taken(
 
 # -- many samples ------------------------------------------------------------------------------------------------------
 @pytest.mark.slow
-def test_five_thousand_samples_open_fast(browser: webdriver.Chrome, open_page: Callable[..., Path]) -> None:
-    """A quarter of a second to half a second on two idle cores; the limit is for busy ones."""
+def test_five_thousand_samples_are_paged(browser: webdriver.Chrome, open_page: Callable[..., Path]) -> None:
     file = open_page(many_runs(5000))
     assert 20e6 < file.stat().st_size < 60e6
-    ready = "return performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
-    assert browser.execute_script(ready) < 4000
     assert len(samples(browser)) == 50
     assert status(browser) == "Samples 1 to 50 of 5,000; page 1 of 100"
     choose(browser, "sort", "worst")
