@@ -300,9 +300,9 @@ def load_results(
     named = [runs] if isinstance(runs, str | PathLike) else [folder] if runs is None else runs
     by_name: dict[Path, bool] = {}
     for one in map(Path, named):
-        several = one == folder or (one.is_dir() and not store.is_run(one))
-        for path in store.find_runs(one) if several else [store.resolve_run(str(one), folder)]:
-            by_name[path.resolve()] = by_name.get(path.resolve(), False) or not several
+        paths, itself = (store.find_runs(one), False) if one == folder else store.runs_at(one, folder)
+        for path in paths:
+            by_name[path.resolve()] = by_name.get(path.resolve(), False) or itself
     results = []
     for path, must_be_read in by_name.items():
         try:

@@ -66,18 +66,11 @@ def read_places(places: Mapping[Path, bool]) -> list[FoundRun]:
 
 def _paths(runs: Sequence[str | Path], folder: Path) -> Iterator[tuple[Path, bool]]:
     for run in runs or [folder]:
-        if not runs or (Path(run).is_dir() and not store.is_run(Path(run))):
-            yield from ((path, False) for path in _all_of(Path(run)))
-        else:
-            yield store.resolve_run(str(run), folder), True
-
-
-def _all_of(folder: Path) -> list[Path]:
-    paths = store.find_runs(folder)
-    if not paths:
-        raise StoreError(
-            f"There are no runs in {folder}.",
-            "Make some without any download: evalkit demo. Runs that lie elsewhere are named with --runs-dir FOLDER"
-            " (or EVALKIT_RUNS).",
-        )
-    return paths
+        paths, by_name = store.runs_at(run, folder) if runs else (store.find_runs(folder), False)
+        if not paths:
+            raise StoreError(
+                f"There are no runs in {run}.",
+                "Make some without any download: evalkit demo. Runs that lie elsewhere are named with --runs-dir FOLDER"
+                " (or EVALKIT_RUNS).",
+            )
+        yield from ((path, by_name) for path in paths)

@@ -96,9 +96,7 @@ def _left_out(what: str, paths: Iterable[Path]) -> str:
 
 def _paths(name: str, folder: Path) -> tuple[list[Path], bool]:
     """The runs that a name is of, and whether that is one run."""
-    if not Path(name).is_dir() or store.is_run(Path(name)):
-        return [store.resolve_run(name, folder)], True
-    found = store.find_runs(Path(name))
+    found, named = store.runs_at(name, folder)
     if not found:
         raise StoreError(f"There are no runs in {name}.", "Name a run, or a folder of runs.")
-    return found, len(found) == 1
+    return found, named or len(found) == 1

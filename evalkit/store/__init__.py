@@ -4,7 +4,7 @@ A run is written into a hidden folder beside its place and renamed, so a reader 
 runs give is equal to the byte: `predictions.parquet` and `metrics.json` hold no time and no path.
 """
 
-from evalkit.store.catalogue import find_runs, is_run, resolve_run
+from evalkit.store.catalogue import find_runs, is_run, resolve_run, runs_at
 from evalkit.store.runs import (
     FORMAT_VERSION,
     Resampled,
@@ -31,5 +31,6 @@ __all__ = [
     "read_run",
     "replace_metrics",
     "resolve_run",
+    "runs_at",
     "write_run",
 ]

@@ -59,6 +59,20 @@ def resolve_run(name_or_path: str, runs_dir: Path) -> Path:
     raise StoreError(f"There is no run {name_or_path!r}.", remedy)
 
 
+def runs_at(name: str | Path, runs_dir: Path) -> tuple[list[Path], bool]:
+    """The runs meant by a folder of them or by what `resolve_run` takes; and whether one run was named itself.
+
+    A folder may hold none.
+
+    Raises:
+        StoreError: None or several are meant by the name of one; or a folder cannot be read.
+    """
+    place = Path(name)
+    if place.is_dir() and not is_run(place):
+        return find_runs(place), False
+    return [resolve_run(str(name), runs_dir)], True
+
+
 def is_run(path: Path) -> bool:
     """Whether a path is a run's directory, whole as far as `run.json` says; a leftover of a killed writer is none.
 
